@@ -1,0 +1,179 @@
+//! The ledger: which payloads of a scan are outstanding, and the outcomes so far.
+//!
+//! Every operation is atomic and idempotent: a worker may crash after it and another repeats it, with the same or other
+//! children. A scan moves one way only: open → frozen (complete or partial) → closed, then a tombstone until no
+//! redelivery can come any more.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::budget::SpentKind;
+use crate::digest::Sha256;
+use crate::fault::Fault;
+use crate::id::{PayloadId, ScanId};
+use crate::outcome::Outcome;
+use crate::stamp::Timestamp;
+use crate::task::ScanHead;
+
+/// A child as the ledger admits it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ChildRecord {
+    /// Its id.
+    pub id: PayloadId,
+    /// Its content.
+    pub sha256: Sha256,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its depth.
+    pub depth: u16,
+}
+
+/// Most children in one [`Ledger::admit`].
+pub const MAX_ADMIT: usize = 500;
+
+/// What became of one child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Now outstanding, by this call: publish its task.
+    New,
+    /// Outstanding already. `own` if the same parent admitted it: its task may never have been published.
+    Known {
+        /// The asking parent admitted it.
+        own: bool,
+    },
+    /// Settled already: nothing to do.
+    Settled,
+    /// A budget has no room for it.
+    Refused(SpentKind),
+}
+
+/// The answer to [`Ledger::admit`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// One [`Admission`] for each child, in order.
+    Open(Vec<Admission>),
+    /// The ledger does not know the scan, and the caller was not allowed to open it.
+    Unknown,
+    /// The scan is frozen.
+    Frozen,
+    /// The scan is closed.
+    Closed,
+}
+
+/// The answer to [`Ledger::settle`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Recorded (or recorded before). `unsettled` names this payload's admitted children that are still outstanding.
+    Open {
+        /// Children to publish, unless this caller just did.
+        unsettled: Vec<PayloadId>,
+    },
+    /// The scan is frozen, by this call or before: whoever gets this assembles, publishes and closes.
+    Frozen,
+    /// The scan is closed: acknowledge, nothing else.
+    Closed,
+    /// The ledger does not know the scan, and the caller was not allowed to open it.
+    Unknown,
+}
+
+/// How a scan was frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Completeness {
+    /// Every admitted payload has its outcome.
+    Complete,
+    /// Time ran out; what is missing is named.
+    Partial,
+}
+
+/// A frozen scan: all that a response is assembled from. It never changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrozenScan {
+    /// The scan.
+    pub scan_id: ScanId,
+    /// What all its tasks carried.
+    pub head: ScanHead,
+    /// How it was frozen.
+    pub completeness: Completeness,
+    /// Outcomes, in no order.
+    pub outcomes: Vec<Outcome>,
+    /// Admitted payloads without outcome, in no order.
+    pub missing: Vec<PayloadId>,
+}
+
+/// A scan that is past its time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overdue {
+    /// The scan.
+    pub scan_id: ScanId,
+    /// When its clock started.
+    pub started: Timestamp,
+    /// Frozen already: its response was perhaps never published.
+    pub frozen: bool,
+}
+
+/// The answer to [`Ledger::freeze`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The scan is frozen and this caller's to finish until its lease ends.
+    Taken(Completeness),
+    /// Another caller holds the lease.
+    Held,
+    /// Closed or unknown: nothing to do.
+    Gone,
+}
+
+/// Keeps scans. Every implementation passes the ledger suite of the test kit.
+///
+/// `now` is the caller's clock. It is compared with earlier values of other callers, so clocks of a fleet are expected to
+/// agree within a few seconds; only deadlines, leases and tombstones depend on it, never the end state.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// Opens a scan with all its roots outstanding; for scans of several roots, before their tasks are published.
+    /// Idempotent.
+    async fn open(&self, scan: ScanId, head: &ScanHead, now: Timestamp) -> Result<(), Fault>;
+
+    /// Admits children of `parent`, in order, within the budgets of the scan. Each new child counts once, whoever admits
+    /// it again. `head` is given by the task of a root and opens the scan if need be.
+    async fn admit(
+        &self,
+        scan: ScanId,
+        head: Option<&ScanHead>,
+        parent: PayloadId,
+        children: &[ChildRecord],
+        now: Timestamp,
+    ) -> Result<Admitted, Fault>;
+
+    /// Records an outcome, unless the payload has one, and closes the payload. A payload that the ledger does not know, in
+    /// a scan that it knows, is admitted by this. The scan is frozen as complete when nothing is outstanding any more.
+    async fn settle(
+        &self,
+        scan: ScanId,
+        head: Option<&ScanHead>,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Result<Settled, Fault>;
+
+    /// Counts an attempt at a payload and says how many there were, this one included. For redelivered work only.
+    async fn begin(&self, scan: ScanId, payload: PayloadId, now: Timestamp) -> Result<u32, Fault>;
+
+    /// What remains of the scan's budgets: (payloads, bytes). `None` for a scan that the ledger does not know.
+    async fn spent(&self, scan: ScanId) -> Result<Option<(u64, u64)>, Fault>;
+
+    /// A frozen scan; `None` unless it is frozen.
+    async fn frozen(&self, scan: ScanId) -> Result<Option<FrozenScan>, Fault>;
+
+    /// Ends a frozen scan: its outcomes are dropped, a tombstone stays for `keep`. Idempotent.
+    async fn close(&self, scan: ScanId, keep: Duration, now: Timestamp) -> Result<(), Fault>;
+
+    /// Open scans whose own deadline (budget of time after their start) was over before `horizon`, and frozen scans whose lease is over;
+    /// at most `limit`, oldest first. The caller passes a `horizon` behind now by whatever time must not count.
+    async fn overdue(&self, horizon: Timestamp, now: Timestamp, limit: usize) -> Result<Vec<Overdue>, Fault>;
+
+    /// Freezes an overdue scan as partial, or takes over a frozen one whose lease is over, for `lease`.
+    async fn freeze(&self, scan: ScanId, lease: Duration, now: Timestamp) -> Result<Claim, Fault>;
+
+    /// Scans that are open or frozen.
+    async fn open_scans(&self) -> Result<u64, Fault>;
+}

@@ -1,0 +1,104 @@
+//! Payload and request metadata, as stoQ v3 defines and serialises them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::digest::Sha256;
+use crate::id::PayloadId;
+
+/// How a payload is to be treated and what is known of it. Key order is part of the schema.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PayloadMeta {
+    /// Destination archivers may keep the payload.
+    pub should_archive: bool,
+    /// Dispatchers, always-dispatch and `dispatch_to` apply to the payload.
+    pub should_scan: bool,
+    /// What the provider or the extracting plugin knows: file name, offset, password, ...
+    pub extra_data: Map<String, Value>,
+    /// Workers to run on the payload, beside those that dispatchers choose.
+    pub dispatch_to: Vec<String>,
+}
+
+impl Default for PayloadMeta {
+    fn default() -> Self {
+        Self { should_archive: true, should_scan: true, extra_data: Map::new(), dispatch_to: Vec::new() }
+    }
+}
+
+impl PayloadMeta {
+    /// Metadata with one member in `extra_data`.
+    pub fn with(key: &str, value: impl Into<Value>) -> Self {
+        let mut meta = Self::default();
+        meta.extra_data.insert(key.to_owned(), value.into());
+        meta
+    }
+
+    /// `extra_data.filename`, where it is text.
+    pub fn filename(&self) -> Option<&str> {
+        self.extra_data.get("filename").and_then(Value::as_str)
+    }
+}
+
+/// What is known of a request as a whole. Key order is part of the schema.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RequestMeta {
+    /// Destination archivers run for this request.
+    pub archive_payloads: bool,
+    /// Where the request came from, as the operator names it.
+    pub source: Option<String>,
+    /// Anything else: network context of the reference, values given on the command line.
+    pub extra_data: Map<String, Value>,
+}
+
+impl Default for RequestMeta {
+    fn default() -> Self {
+        Self { archive_payloads: true, source: None, extra_data: Map::new() }
+    }
+}
+
+/// What a payload's task says of the payloads above it, nearest last. At most [`MAX_ANCESTORS`] are carried: the root and
+/// the nearest ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ancestor {
+    /// Its id.
+    pub id: PayloadId,
+    /// Its content.
+    pub sha256: Sha256,
+    /// Its name, if it had one, cut to [`MAX_NAME`] characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its media type, if a plugin told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mimetype: Option<String>,
+    /// The plugin that extracted the next one below from it.
+    pub plugin: String,
+    /// Passwords that its plugins found and that may open what lies below.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passwords: Vec<String>,
+}
+
+/// Ancestors that a task carries.
+pub const MAX_ANCESTORS: usize = 16;
+/// Characters of a name in an ancestor's summary.
+pub const MAX_NAME: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schema_of_stoq_v3() {
+        assert_eq!(
+            serde_json::to_string(&PayloadMeta::with("filename", "a.exe")).unwrap(),
+            r#"{"should_archive":true,"should_scan":true,"extra_data":{"filename":"a.exe"},"dispatch_to":[]}"#
+        );
+        assert_eq!(
+            serde_json::to_string(&RequestMeta::default()).unwrap(),
+            r#"{"archive_payloads":true,"source":null,"extra_data":{}}"#
+        );
+        let partial: PayloadMeta = serde_json::from_str(r#"{"should_scan":false}"#).unwrap();
+        assert!(partial.should_archive && !partial.should_scan);
+    }
+}

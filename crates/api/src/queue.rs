@@ -1,0 +1,155 @@
+//! Queues: durable, at least once, unordered.
+//!
+//! One [`Queue`] is one lane or one intake. What it does *not* do is as important: no delays, no dead-lettering, no attempt
+//! counting. Those are decided by our own code, so that they are the same on every broker.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::fault::Fault;
+use crate::stamp::Timestamp;
+
+/// Something published or delivered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// The publisher's name for it; deterministic for our own lanes. Need not be unique.
+    pub id: String,
+    /// The content; may be empty.
+    pub body: Bytes,
+    /// Small text headers.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Message {
+    /// A message without headers.
+    pub fn new(id: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self { id: id.into(), body: body.into(), headers: Vec::new() }
+    }
+
+    /// The first header of that name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+/// How much a subscriber may hold without a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefetch {
+    /// Messages; at least 1.
+    pub messages: u32,
+}
+
+/// What waits in a subscription.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Messages that nobody holds.
+    pub ready: u64,
+    /// Messages that some subscriber holds.
+    pub held: u64,
+    /// When the oldest waiting message was published, where the queue knows.
+    pub oldest: Option<Timestamp>,
+}
+
+/// One lane or intake. Every implementation passes the queue suite of the test kit.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Makes the queue and its subscriptions, if they are not there. Each subscription gets every message published from
+    /// then on. Idempotent.
+    ///
+    /// # Errors
+    /// [`crate::FaultKind::Misconfigured`] if it exists with other settings.
+    async fn declare(&self, subscriptions: &[&str]) -> Result<(), Fault>;
+
+    /// Publishes all messages. When this returns, each is durable in every subscription. After an error any of them may
+    /// be: publish again.
+    ///
+    /// # Errors
+    /// [`crate::FaultKind::Unavailable`] while the broker is away or its bound is reached;
+    /// [`crate::FaultKind::Refused`] if nothing subscribes, or a message is larger than the broker takes.
+    async fn publish(&self, messages: Vec<Message>) -> Result<(), Fault>;
+
+    /// Starts to receive. Several subscribers of one subscription share its messages.
+    ///
+    /// # Errors
+    /// As for `declare` and `publish`.
+    async fn subscribe(&self, subscription: &str, prefetch: Prefetch) -> Result<Box<dyn Deliveries>, Fault>;
+
+    /// What waits.
+    ///
+    /// # Errors
+    /// [`crate::FaultKind::Unavailable`].
+    async fn depth(&self, subscription: &str) -> Result<Depth, Fault>;
+}
+
+/// A subscriber's stream of deliveries. Dropping it gives back every delivery without a verdict.
+#[async_trait]
+pub trait Deliveries: Send {
+    /// The next delivery; waits for one as long as it takes. `None` once the queue was shut down. Safe to cancel: a
+    /// delivery is never lost by dropping the future.
+    ///
+    /// # Errors
+    /// [`crate::FaultKind::Unavailable`] while the broker is away: call again after a while.
+    async fn next(&mut self) -> Result<Option<Delivery>, Fault>;
+}
+
+/// A message with the right to settle it. Dropping it without a verdict gives it back.
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// Known to be delivered for the first time. `false` means "maybe not".
+    pub first: bool,
+    /// When it was published, where the queue knows.
+    pub published: Option<Timestamp>,
+    settle: Option<Box<dyn Settle>>,
+}
+
+/// A queue's side of a delivery. Dropped without a call, it gives the message back.
+#[async_trait]
+pub trait Settle: Send + Sync {
+    /// Removes the message for good.
+    async fn ack(self: Box<Self>) -> Result<(), Fault>;
+    /// Gives it back, to be delivered again as not first.
+    async fn release(self: Box<Self>) -> Result<(), Fault>;
+    /// Asks for more time.
+    async fn extend(&self) -> Result<(), Fault>;
+}
+
+impl Delivery {
+    /// A delivery that `settle` settles.
+    pub fn new(message: Message, first: bool, published: Option<Timestamp>, settle: Box<dyn Settle>) -> Self {
+        Self { message, first, published, settle: Some(settle) }
+    }
+
+    /// Removes the message for good. An error means that it may come again.
+    ///
+    /// # Errors
+    /// The broker is away or has taken the message back.
+    pub async fn ack(mut self) -> Result<(), Fault> {
+        match self.settle.take() {
+            Some(settle) => settle.ack().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the message back, to be delivered again as not first.
+    ///
+    /// # Errors
+    /// The broker is away; the message comes again all the same.
+    pub async fn release(mut self) -> Result<(), Fault> {
+        match self.settle.take() {
+            Some(settle) => settle.release().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the message for longer, where the queue has a time-out.
+    ///
+    /// # Errors
+    /// The broker is away or has taken the message back.
+    pub async fn extend(&self) -> Result<(), Fault> {
+        match &self.settle {
+            Some(settle) => settle.extend().await,
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Queue, ledger and store in memory, for one process.

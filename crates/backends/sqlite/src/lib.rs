@@ -1,0 +1,1 @@
+//! Queue and ledger in one SQLite file, with group commit.

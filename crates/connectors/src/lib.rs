@@ -1,0 +1,1 @@
+//! Where responses go: standard output, files.

@@ -1,0 +1,1 @@
+//! One payload's rounds, dispatch, budgets, settlement and assembly.

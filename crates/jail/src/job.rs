@@ -1,0 +1,108 @@
+//! What the engine hands to the jail and what it gets back.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use stoq_api::scanner::Remaining;
+use stoq_api::{Content, PayloadMeta, Sha256};
+
+/// One payload to be scanned in a slot.
+#[derive(Clone, Debug)]
+pub struct JobItem {
+    /// What the workload is told, opaque here.
+    pub header: Bytes,
+    /// The payload.
+    pub content: Content,
+    /// What the scan's budgets leave for its children.
+    pub remaining: Remaining,
+}
+
+/// What came back for one item, in full: after a death nothing of a slot's earlier answers is used.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The workload's report; `None` if every try ended in a death or nothing was left to run.
+    pub report: Option<Bytes>,
+    /// Children in the order of emission. Their bytes are in memory up to a limit for each item, then in a spool file.
+    pub children: Vec<Child>,
+    /// Plugins that were taken off this item, or a budget that ended it.
+    pub stopped: Vec<Stopped>,
+}
+
+/// A child as received: digest and size are computed over what came, never what was claimed.
+#[derive(Clone, Debug)]
+pub struct Child {
+    /// The plugin that emitted it, by number.
+    pub plugin: u16,
+    /// Its metadata.
+    pub meta: PayloadMeta,
+    /// Its bytes.
+    pub content: Content,
+    /// Their digest.
+    pub sha256: Sha256,
+}
+
+/// A plugin that was stopped on an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// The plugin by number, as far as the slot said which one ran.
+    pub plugin: Option<u16>,
+    /// Why.
+    pub reason: StopReason,
+    /// For a person: the limit, the signal, the exit code.
+    pub detail: String,
+}
+
+/// Why a plugin was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// Its wall clock or CPU time was over.
+    Time,
+    /// It asked for more memory than it may have.
+    Memory,
+    /// It made a system call that no scanner needs.
+    Policy,
+    /// It crashed: an abort, a stack overflow, a bad access.
+    Crash,
+    /// It answered something that is not an answer.
+    Protocol,
+    /// It emitted more than the scan's budgets leave.
+    Budget,
+}
+
+/// Limits of one slot. Every one is enforced by the supervisor or the kernel, not by the plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Wall clock of one plugin on one item.
+    pub plugin_wall: Duration,
+    /// CPU time of one plugin on one item.
+    pub plugin_cpu: Duration,
+    /// Address space for data in a slot, in bytes.
+    pub memory: u64,
+    /// Greatest report of one item, in bytes.
+    pub report: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            plugin_wall: Duration::from_secs(120),
+            plugin_cpu: Duration::from_secs(60),
+            memory: 512 << 20,
+            report: 8 << 20,
+        }
+    }
+}
+
+/// Runs jobs: a pool of jailed slots, or plain threads where the operator switched the jail off.
+#[async_trait]
+pub trait Runner: Send + Sync {
+    /// Runs all items, in one request to a slot where they are small, and answers each, in order. Never fails: whatever
+    /// happens to a slot is said in the answers.
+    async fn run(&self, items: Vec<JobItem>) -> Vec<Answer>;
+
+    /// What the workload said of itself when it was built.
+    fn hello(&self) -> Bytes;
+}

@@ -1,0 +1,1 @@
+//! Where payloads come from: files, watched directories, standard input.

@@ -1,0 +1,1 @@
+//! Configuration, units, secrets, logs, shutdown and metrics shared by all roles.

@@ -1,0 +1,3 @@
+//! The stoq command.
+
+fn main() {}

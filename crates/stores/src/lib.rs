@@ -1,0 +1,1 @@
+//! Payload stores and archivers over object_store.

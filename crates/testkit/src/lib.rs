@@ -1,0 +1,1 @@
+//! Conformance suites, fault injection and hostile samples for tests.
