@@ -1,0 +1,53 @@
+//! `hash`: SHA-256 and SHA-1 (FIPS 180-4) and MD5 (RFC 1321) of the payload.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use sha2::Digest as _;
+use stoq_api::scanner::{
+    Build, BuildError, Built, Context, Output, Payload, PluginInfo, PluginKind, Registration, ScanError, Scanner,
+};
+
+/// Bytes that go through all three digests while they are in the processor's first cache.
+const CHUNK: usize = 16 << 10;
+/// Chunks between two looks at the clock.
+const CHUNKS_PER_CHECK: usize = 1024;
+
+/// The plugin's entry in the registry.
+pub(crate) fn registration() -> Registration {
+    Registration {
+        info: PluginInfo {
+            name: "hash",
+            description: "SHA-256, MD5 and SHA-1 of a payload",
+            kinds: &[PluginKind::Worker],
+            options: &[],
+            required_workers: &[],
+        },
+        build,
+    }
+}
+
+fn build(_: &Build) -> Result<Built, BuildError> {
+    Ok(Built { scanner: Some(Arc::new(Hash)), ..Built::default() })
+}
+
+struct Hash;
+
+impl Scanner for Hash {
+    fn scan(&self, payload: &Payload<'_>, cx: &mut Context<'_>) -> Result<Output, ScanError> {
+        let (mut sha256, mut md5, mut sha1) = (sha2::Sha256::new(), md5::Md5::new(), sha1::Sha1::new());
+        for (n, chunk) in payload.content.chunks(CHUNK).enumerate() {
+            if n % CHUNKS_PER_CHECK == CHUNKS_PER_CHECK - 1 && cx.expired() {
+                return Err(ScanError::Expired);
+            }
+            sha256.update(chunk);
+            md5.update(chunk);
+            sha1.update(chunk);
+        }
+        Ok(Output::of(json!({
+            "sha256": hex::encode(sha256.finalize()),
+            "md5": hex::encode(md5.finalize()),
+            "sha1": hex::encode(sha1.finalize()),
+        })))
+    }
+}
