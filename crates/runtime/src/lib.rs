@@ -1,1 +1,4 @@
 //! Configuration, units, secrets, logs, shutdown and metrics shared by all roles.
+#![forbid(unsafe_code)]
+
+pub mod files;
