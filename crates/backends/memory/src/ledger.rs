@@ -1,0 +1,304 @@
+//! A ledger in memory: one map of scans behind one lock, no operation longer than what it names.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use stoq_api::ledger::{
+    ATTEMPTS_KEPT, Admission, Admitted, ChildRecord, Claim, Completeness, FINISH_LEASE, FrozenScan, Ledger, MAX_ADMIT,
+    Overdue, Settled,
+};
+use stoq_api::task::ScanHead;
+use stoq_api::{Fault, FaultKind, Outcome, PayloadId, ScanId, Timestamp};
+
+/// Keeps scans in memory.
+#[derive(Default)]
+pub struct MemoryLedger {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    scans: HashMap<ScanId, Scan>,
+    tombstones: HashMap<ScanId, Timestamp>,
+    /// The same tombstones by the end of their time, so that dropping the old ones costs only those.
+    expiry: BTreeSet<(Timestamp, ScanId)>,
+    /// Attempts at payloads of scans that were never opened.
+    strays: HashMap<ScanId, Stray>,
+}
+
+struct Scan {
+    head: ScanHead,
+    started: Timestamp,
+    payloads: HashMap<PayloadId, Entry>,
+    /// By parent, in the order of their admission.
+    children: HashMap<PayloadId, Vec<PayloadId>>,
+    outstanding: usize,
+    admitted: u64,
+    admitted_bytes: u64,
+    root_bytes: u64,
+    attempts: HashMap<PayloadId, u32>,
+    frozen: Option<Frozen>,
+}
+
+struct Entry {
+    admitted_by: Option<PayloadId>,
+    outcome: Option<Outcome>,
+}
+
+#[derive(Clone, Copy)]
+struct Frozen {
+    completeness: Completeness,
+    lease_until: Timestamp,
+}
+
+struct Stray {
+    last: Timestamp,
+    attempts: HashMap<PayloadId, u32>,
+}
+
+/// What a scan is to an operation.
+enum Found<'a> {
+    Open(&'a mut Scan),
+    Frozen,
+    Closed,
+    Unknown,
+}
+
+impl MemoryLedger {
+    /// An empty ledger.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl State {
+    fn is_closed(&self, scan: ScanId, now: Timestamp) -> bool {
+        self.tombstones.get(&scan).is_some_and(|until| now < *until)
+    }
+
+    fn find(&mut self, id: ScanId, head: Option<&ScanHead>, now: Timestamp) -> Found<'_> {
+        if self.is_closed(id, now) {
+            return Found::Closed;
+        }
+        if !self.scans.contains_key(&id) {
+            let Some(head) = head else { return Found::Unknown };
+            let attempts = self.strays.remove(&id).map(|s| s.attempts).unwrap_or_default();
+            self.scans.insert(id, Scan::open(head, attempts, now));
+        }
+        match self.scans.get_mut(&id) {
+            Some(scan) if scan.frozen.is_some() => Found::Frozen,
+            Some(scan) => Found::Open(scan),
+            None => Found::Unknown,
+        }
+    }
+
+    fn forget_old(&mut self, now: Timestamp) {
+        while let Some((until, id)) = self.expiry.first().copied()
+            && until <= now
+        {
+            self.expiry.pop_first();
+            self.tombstones.remove(&id);
+        }
+    }
+}
+
+impl Scan {
+    fn open(head: &ScanHead, attempts: HashMap<PayloadId, u32>, now: Timestamp) -> Self {
+        let mut scan = Self {
+            head: head.clone(),
+            started: now,
+            payloads: HashMap::new(),
+            children: HashMap::new(),
+            outstanding: 0,
+            admitted: 0,
+            admitted_bytes: 0,
+            root_bytes: head.roots.iter().fold(0, |sum, r| sum.saturating_add(r.size)),
+            attempts,
+            frozen: None,
+        };
+        for root in &head.roots {
+            scan.make_outstanding(root.id, None);
+        }
+        scan
+    }
+
+    fn make_outstanding(&mut self, id: PayloadId, admitted_by: Option<PayloadId>) {
+        self.payloads.entry(id).or_insert_with(|| {
+            self.outstanding += 1;
+            Entry { admitted_by, outcome: None }
+        });
+    }
+
+    fn admit(&mut self, parent: PayloadId, child: &ChildRecord) -> Admission {
+        match self.payloads.get(&child.id) {
+            Some(entry) if entry.outcome.is_some() => return Admission::Settled,
+            Some(entry) => return Admission::Known { own: entry.admitted_by == Some(parent) },
+            None => {}
+        }
+        let (payloads, bytes) = (self.admitted.saturating_add(1), self.admitted_bytes.saturating_add(child.size));
+        if let Some(kind) = self.head.budgets.broken_by(payloads, bytes, self.root_bytes) {
+            return Admission::Refused(kind);
+        }
+        (self.admitted, self.admitted_bytes) = (payloads, bytes);
+        self.make_outstanding(child.id, Some(parent));
+        self.children.entry(parent).or_default().push(child.id);
+        Admission::New
+    }
+
+    fn settle(&mut self, outcome: &Outcome, now: Timestamp) -> Settled {
+        let id = outcome.payload_id;
+        self.make_outstanding(id, None);
+        if let Some(entry) = self.payloads.get_mut(&id)
+            && entry.outcome.is_none()
+        {
+            entry.outcome = Some(outcome.clone());
+            self.outstanding -= 1;
+        }
+        if self.outstanding == 0 {
+            self.frozen = Some(Frozen { completeness: Completeness::Complete, lease_until: now.after(FINISH_LEASE) });
+            return Settled::Frozen;
+        }
+        let children = self.children.get(&id).map_or(&[][..], Vec::as_slice);
+        let unsettled = children.iter().filter(|c| self.payloads.get(c).is_some_and(|e| e.outcome.is_none()));
+        Settled::Open { unsettled: unsettled.copied().collect() }
+    }
+
+    /// When the scan's time ends or ended.
+    fn due(&self) -> Timestamp {
+        self.frozen.map_or_else(|| self.started.after(self.head.budgets.deadline()), |f| f.lease_until)
+    }
+
+    fn view(&self, scan_id: ScanId, completeness: Completeness) -> FrozenScan {
+        let missing = self.payloads.iter().filter(|(_, e)| e.outcome.is_none()).map(|(id, _)| *id);
+        FrozenScan {
+            scan_id,
+            head: self.head.clone(),
+            completeness,
+            outcomes: self.payloads.values().filter_map(|e| e.outcome.clone()).collect(),
+            missing: missing.collect(),
+        }
+    }
+}
+
+#[async_trait]
+impl Ledger for MemoryLedger {
+    async fn open(&self, scan: ScanId, head: &ScanHead, now: Timestamp) -> Result<(), Fault> {
+        self.state.lock().find(scan, Some(head), now);
+        Ok(())
+    }
+
+    async fn admit(
+        &self,
+        scan: ScanId,
+        head: Option<&ScanHead>,
+        parent: PayloadId,
+        children: &[ChildRecord],
+        now: Timestamp,
+    ) -> Result<Admitted, Fault> {
+        if children.len() > MAX_ADMIT {
+            let text = format!("{} children in one admission, at most {MAX_ADMIT} are taken", children.len());
+            return Err(Fault::new(FaultKind::Refused, text));
+        }
+        Ok(match self.state.lock().find(scan, head, now) {
+            Found::Unknown => Admitted::Unknown,
+            Found::Frozen => Admitted::Frozen,
+            Found::Closed => Admitted::Closed,
+            Found::Open(scan) => {
+                scan.make_outstanding(parent, None);
+                Admitted::Open(children.iter().map(|child| scan.admit(parent, child)).collect())
+            }
+        })
+    }
+
+    async fn settle(
+        &self,
+        scan: ScanId,
+        head: Option<&ScanHead>,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Result<Settled, Fault> {
+        Ok(match self.state.lock().find(scan, head, now) {
+            Found::Unknown => Settled::Unknown,
+            Found::Frozen => Settled::Frozen,
+            Found::Closed => Settled::Closed,
+            Found::Open(scan) => scan.settle(outcome, now),
+        })
+    }
+
+    async fn begin(&self, scan: ScanId, payload: PayloadId, now: Timestamp) -> Result<u32, Fault> {
+        let mut state = self.state.lock();
+        if state.is_closed(scan, now) {
+            return Ok(1);
+        }
+        let attempts = match state.scans.get_mut(&scan) {
+            Some(scan) => &mut scan.attempts,
+            None => {
+                let stray = state.strays.entry(scan).or_insert_with(|| Stray { last: now, attempts: HashMap::new() });
+                stray.last = now;
+                &mut stray.attempts
+            }
+        };
+        let count = attempts.entry(payload).or_insert(0);
+        *count = count.saturating_add(1);
+        Ok(*count)
+    }
+
+    async fn spent(&self, scan: ScanId) -> Result<Option<(u64, u64)>, Fault> {
+        Ok(self.state.lock().scans.get(&scan).map(|scan| {
+            let budgets = &scan.head.budgets;
+            (
+                budgets.max_payloads.saturating_sub(scan.admitted),
+                budgets.bytes_allowed(scan.root_bytes).saturating_sub(scan.admitted_bytes),
+            )
+        }))
+    }
+
+    async fn frozen(&self, scan: ScanId) -> Result<Option<FrozenScan>, Fault> {
+        let state = self.state.lock();
+        Ok(state.scans.get(&scan).and_then(|s| s.frozen.map(|frozen| s.view(scan, frozen.completeness))))
+    }
+
+    async fn close(&self, scan: ScanId, keep: Duration, now: Timestamp) -> Result<(), Fault> {
+        let mut state = self.state.lock();
+        state.forget_old(now);
+        if state.scans.get(&scan).is_some_and(|s| s.frozen.is_some()) {
+            state.scans.remove(&scan);
+            let until = now.after(keep);
+            state.tombstones.insert(scan, until);
+            state.expiry.insert((until, scan));
+        }
+        Ok(())
+    }
+
+    async fn overdue(&self, horizon: Timestamp, now: Timestamp, limit: usize) -> Result<Vec<Overdue>, Fault> {
+        let mut state = self.state.lock();
+        state.forget_old(now);
+        state.strays.retain(|_, stray| stray.last.age(now) < ATTEMPTS_KEPT);
+        let late = state.scans.iter().filter(|(_, s)| match s.frozen {
+            Some(frozen) => frozen.lease_until <= now,
+            None => s.due() < horizon,
+        });
+        let mut late: Vec<_> = late.map(|(id, s)| (s.due(), *id, s)).collect();
+        late.sort_unstable_by_key(|(due, id, _)| (*due, *id));
+        let overdue = late.into_iter().take(limit);
+        Ok(overdue.map(|(_, scan_id, s)| Overdue { scan_id, started: s.started, frozen: s.frozen.is_some() }).collect())
+    }
+
+    async fn freeze(&self, scan: ScanId, lease: Duration, now: Timestamp) -> Result<Claim, Fault> {
+        let mut state = self.state.lock();
+        let Some(scan) = state.scans.get_mut(&scan) else { return Ok(Claim::Gone) };
+        let completeness = match scan.frozen {
+            Some(frozen) if now < frozen.lease_until => return Ok(Claim::Held),
+            Some(frozen) => frozen.completeness,
+            None => Completeness::Partial,
+        };
+        scan.frozen = Some(Frozen { completeness, lease_until: now.after(lease) });
+        Ok(Claim::Taken(completeness))
+    }
+
+    async fn open_scans(&self) -> Result<u64, Fault> {
+        Ok(self.state.lock().scans.len() as u64)
+    }
+}

@@ -1,0 +1,1 @@
+//! Archivers: payloads kept for good and brought back.
