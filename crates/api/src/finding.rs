@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::SpentKind;
+
 /// A fact about the scan itself: a limit that was reached, a plugin that was stopped, a reference that did not match.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -60,4 +62,16 @@ pub enum FindingKind {
     /// A kind that this version does not know.
     #[serde(other)]
     Other,
+}
+
+impl From<SpentKind> for FindingKind {
+    fn from(spent: SpentKind) -> Self {
+        match spent {
+            SpentKind::Depth => Self::DepthLimit,
+            SpentKind::Payloads => Self::PayloadLimit,
+            SpentKind::Bytes => Self::ByteLimit,
+            SpentKind::Expansion => Self::ExpansionLimit,
+            SpentKind::Time => Self::TimeLimit,
+        }
+    }
 }

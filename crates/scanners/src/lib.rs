@@ -24,8 +24,10 @@ use stoq_api::scanner::Registration;
 mod entropy;
 mod hash;
 pub mod memory_sink;
+mod pecarve;
+mod smtp;
 
 /// All built-in plugins that read bytes, by name.
 pub fn registry() -> Vec<Registration> {
-    vec![entropy::registration(), hash::registration()]
+    vec![entropy::registration(), hash::registration(), pecarve::registration(), smtp::registration()]
 }
