@@ -1,1 +1,82 @@
 //! Where payloads come from: files, watched directories, standard input.
+//!
+//! One folder a provider. A provider only finds and reads; permits, ids, publishing and retries belong to the role that
+//! pulls it. `walk` lists directories of any size in a fixed order, and `take` turns one file into a payload's bytes, for
+//! every provider that has files.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use stoq_api::plugin::Provider;
+use stoq_api::scanner::{BuildError, PluginInfo};
+use stoq_runtime::files::FileRoots;
+
+pub mod filedir;
+pub mod stdin;
+mod take;
+#[cfg(test)]
+mod testing;
+mod walk;
+
+/// One entry of the list of built-in providers.
+#[derive(Clone)]
+pub struct ProviderRegistration {
+    /// What is known before building.
+    pub info: PluginInfo,
+    /// Builds it from its options, which were checked against its [`PluginInfo`].
+    pub build: Build,
+}
+
+/// Builds a provider from its options.
+pub type Build = fn(&Map<String, Value>, &Context) -> Result<Box<dyn Provider>, BuildError>;
+
+/// All built-in providers, by name.
+pub fn registry() -> Vec<ProviderRegistration> {
+    vec![filedir::registration(), stdin::registration()]
+}
+
+/// What a provider gets beside its options.
+#[derive(Clone)]
+pub struct Context {
+    /// The source's name in the configuration; its file root, if it adds one, bears the same.
+    pub name: String,
+    /// Where a provider may keep what must survive a restart, and spool what is too large for memory.
+    pub data_dir: PathBuf,
+    /// Names this run; part of the identity of what a one-time provider brings, so that a second run is a new scan.
+    pub run_id: String,
+    /// The file roots that workers know.
+    pub roots: Arc<FileRoots>,
+    /// Up to this size, in bytes, content is read here; larger files are left where they are.
+    pub inline_limit: u64,
+    /// Larger payloads, in bytes, are not scanned; the scan says so.
+    pub max_payload: u64,
+    /// Hears of everything in the source that is not taken.
+    pub on_skip: OnSkip,
+}
+
+/// Something in a source that is not taken, because it is not a file that can be scanned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why it is not taken, for a person.
+    pub reason: String,
+}
+
+/// Hears of what is skipped.
+pub type OnSkip = Arc<dyn Fn(Skip) + Send + Sync>;
+
+/// Writes what is skipped into the log.
+pub fn log_skips() -> OnSkip {
+    Arc::new(|skip| {
+        // The debug form of a path shows control characters instead of sending them to the terminal.
+        tracing::warn!(path = ?skip.path, reason = skip.reason, "not taken");
+    })
+}
+
+/// Reads options into a provider's own configuration type.
+fn config_of<T: serde::de::DeserializeOwned>(options: &Map<String, Value>) -> Result<T, BuildError> {
+    serde_json::from_value(Value::Object(options.clone())).map_err(|e| BuildError(e.to_string()))
+}

@@ -170,11 +170,28 @@ pub fn open_beneath(dir: impl AsFd, path: &Path) -> Result<OpenFile, Fault> {
     // Without O_NONBLOCK a named pipe that takes a file's place would block the open for ever.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
     let fd = open_at(dir.as_fd(), path, flags).map_err(|e| fault_of(e, path))?;
-    let stat = rustix::fs::fstat(&fd).map_err(|e| fault_of(e, path))?;
-    if let Some(kind) = special(FileType::from_raw_mode(stat.st_mode)) {
-        return Err(Fault::new(FaultKind::Refused, format!("{path:?} is {kind}, not a regular file")));
-    }
+    let stat = regular(&fd, path)?;
     Ok(OpenFile { file: File::from(fd), state: FileState::of(&stat) })
+}
+
+/// The metadata of an open file, if it is a regular one.
+fn regular(fd: &OwnedFd, path: &Path) -> Result<Stat, Fault> {
+    let stat = rustix::fs::fstat(fd).map_err(|e| fault_of(e, path))?;
+    match special(FileType::from_raw_mode(stat.st_mode)) {
+        None => Ok(stat),
+        Some(kind) => Err(Fault::new(FaultKind::Refused, format!("{path:?} is {kind}, not a regular file"))),
+    }
+}
+
+/// What the regular file at `path` beneath the directory `dir` is, without opening it for reading: works for a file that
+/// may not be read, and touches no device.
+///
+/// # Errors
+/// As for [`FileRoots::open`].
+pub fn state_beneath(dir: impl AsFd, path: &Path) -> Result<FileState, Fault> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = open_at(dir.as_fd(), path, flags).map_err(|e| fault_of(e, path))?;
+    Ok(FileState::of(&regular(&fd, path)?))
 }
 
 /// Opens the directory at `path` beneath the directory `dir`, to list it; an empty path is `dir` itself.
@@ -303,6 +320,8 @@ mod tests {
             ("in/ok\0", FaultKind::Refused),
         ] {
             assert_eq!(roots.open("r", &text(path)).unwrap_err().kind, kind, "{path}");
+            let root = roots.open_root("r").unwrap();
+            assert_eq!(state_beneath(&root, Path::new(path)).unwrap_err().kind, kind, "{path}");
         }
         assert_eq!(roots.open("other", &text("in/ok")).unwrap_err().kind, FaultKind::Misconfigured);
         assert_eq!(roots.open("r", &RawPath::Raw { bytes: "zz".into() }).unwrap_err().kind, FaultKind::Refused);

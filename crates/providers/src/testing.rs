@@ -1,0 +1,69 @@
+//! What tests of several providers need.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use stoq_api::plugin::{Provider, Reference};
+use stoq_runtime::files::FileRoots;
+
+use crate::{Context, Skip};
+
+pub(crate) fn dir_fd(path: &Path) -> OwnedFd {
+    rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap()
+}
+
+pub(crate) fn fifo(path: &Path) {
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
+/// A context whose inline limit is 16 bytes and whose largest payload has 4 GiB, and what it was told to skip.
+pub(crate) fn context(data_dir: &Path) -> (Context, Arc<Mutex<Vec<Skip>>>) {
+    let skips = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&skips);
+    let context = Context {
+        name: "src".to_owned(),
+        data_dir: data_dir.to_owned(),
+        run_id: "run".to_owned(),
+        roots: Arc::new(FileRoots::default()),
+        inline_limit: 16,
+        max_payload: 4 << 30,
+        on_skip: Arc::new(move |skip| sink.lock().push(skip)),
+    };
+    (context, skips)
+}
+
+/// The names of what is skipped.
+pub(crate) fn skipped(skips: &Mutex<Vec<Skip>>) -> Vec<PathBuf> {
+    skips.lock().iter().map(|s| PathBuf::from(s.path.file_name().unwrap())).collect()
+}
+
+/// `extra_data.filename` of a reference's first root.
+pub(crate) fn name_of(reference: &Reference) -> String {
+    reference.roots[0].meta.filename().unwrap().to_owned()
+}
+
+/// All that a provider brings until it ends.
+pub(crate) async fn all(provider: &mut dyn Provider) -> Vec<Reference> {
+    let mut references = Vec::new();
+    while let Some(reference) = provider.next().await.unwrap() {
+        references.push(reference);
+    }
+    references
+}
+
+/// Runs `work` in a thread that may not read everything, even where tests run as root.
+pub(crate) fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            if rustix::process::geteuid().is_root() {
+                let nobody = rustix::thread::Uid::from_raw(65_534);
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            }
+            work()
+        });
+        thread.join().unwrap()
+    })
+}
