@@ -24,10 +24,20 @@ use stoq_api::scanner::Registration;
 mod entropy;
 mod hash;
 pub mod memory_sink;
+pub mod mimetype;
 mod pecarve;
 mod smtp;
+pub mod text;
 
 /// All built-in plugins that read bytes, by name.
 pub fn registry() -> Vec<Registration> {
-    vec![entropy::registration(), hash::registration(), pecarve::registration(), smtp::registration()]
+    let all = [
+        entropy::registration,
+        hash::registration,
+        mimetype::registration,
+        pecarve::registration,
+        smtp::registration,
+        // One a line, so that two additions do not get into each other's way.
+    ];
+    all.iter().map(|registration| registration()).collect()
 }
