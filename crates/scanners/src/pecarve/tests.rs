@@ -153,3 +153,14 @@ fn patterns() {
     let options = json!({"pe_headers": "MZ|FOO"}).as_object().unwrap().clone();
     assert_eq!(build(&Build { options, files: vec![] }).unwrap().warnings.len(), 1);
 }
+
+#[test]
+fn two_executables_in_a_word_document() {
+    let document = include_bytes!("../../../../tests/fixtures/sample_doc_with_pe.doc");
+    let answer = carve(document);
+    let [first, second] = answer.children.as_slice() else { panic!("{}", answer.children.len()) };
+    assert_eq!(Value::from(first.0.extra_data.clone()), json!({"offset": 11_367}));
+    assert_eq!(first.1, include_bytes!("../../../../tests/fixtures/hello.exe"));
+    assert_eq!(Value::from(second.0.extra_data.clone()), json!({"offset": 50_688}));
+    assert_eq!(second.1, include_bytes!("../../../../tests/fixtures/bare.exe"));
+}
