@@ -21,6 +21,7 @@
 
 use stoq_api::scanner::Registration;
 
+mod decompress;
 mod entropy;
 mod hash;
 pub mod memory_sink;
@@ -32,6 +33,7 @@ pub mod text;
 /// All built-in plugins that read bytes, by name.
 pub fn registry() -> Vec<Registration> {
     let all = [
+        decompress::registration,
         entropy::registration,
         hash::registration,
         mimetype::registration,
