@@ -1,1 +1,18 @@
 //! Conformance suites, fault injection and hostile samples for tests.
+//!
+//! A suite is a public function that takes a harness: a small trait which makes the implementation under test, and says
+//! what it can do. Every implementation of a trait of the api crate passes the same suite.
+#![forbid(unsafe_code)]
+// This crate is a dependency of tests only, and a test that cannot go on is to stop.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "suites are tests, though they are not marked as such")]
+
+pub mod fault;
+pub mod ledger;
+pub mod queue;
+pub mod samples;
+pub mod store;
+pub mod wait;
+
+pub use ledger::{LedgerHarness, ledger_suite};
+pub use queue::{QueueHarness, queue_suite};
+pub use store::{StoreHarness, store_suite};

@@ -99,7 +99,10 @@ impl State {
             && until <= now
         {
             self.expiry.pop_first();
-            self.tombstones.remove(&id);
+            // The scan may have been opened and closed once more since.
+            if self.tombstones.get(&id) == Some(&until) {
+                self.tombstones.remove(&id);
+            }
         }
     }
 }

@@ -1,0 +1,99 @@
+//! The conformance suites, on memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use stoq_api::ledger::Ledger;
+use stoq_api::queue::{Message, Prefetch, Queue};
+use stoq_api::store::Store;
+use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
+use stoq_testkit::wait::{must_end, until};
+use stoq_testkit::{LedgerHarness, QueueHarness, StoreHarness, ledger_suite, queue_suite, store_suite};
+
+#[derive(Default)]
+struct Memory {
+    queues: HashMap<String, Arc<MemoryQueue>>,
+    ledger: Arc<MemoryLedger>,
+    store: Arc<MemoryStore>,
+}
+
+#[async_trait]
+impl QueueHarness for Memory {
+    async fn queue(&mut self, name: &str) -> Arc<dyn Queue> {
+        let queue = self.queues.entry(name.to_owned()).or_insert_with(|| Arc::new(MemoryQueue::new(name)));
+        Arc::clone(queue) as Arc<dyn Queue>
+    }
+
+    async fn reopen(&mut self) -> bool {
+        false
+    }
+
+    fn quiet(&self) -> Duration {
+        Duration::from_millis(20)
+    }
+}
+
+#[async_trait]
+impl LedgerHarness for Memory {
+    async fn ledger(&mut self) -> Arc<dyn Ledger> {
+        Arc::clone(&self.ledger) as Arc<dyn Ledger>
+    }
+
+    async fn reopen(&mut self) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl StoreHarness for Memory {
+    async fn store(&mut self) -> Arc<dyn Store> {
+        Arc::clone(&self.store) as Arc<dyn Store>
+    }
+
+    async fn kept(&mut self, name: &str) -> Option<Vec<u8>> {
+        self.store.kept(name).map(Vec::from)
+    }
+}
+
+#[tokio::test]
+async fn queue() {
+    queue_suite(&mut Memory::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn queue_on_many_threads() {
+    queue_suite(&mut Memory::default()).await;
+}
+
+#[tokio::test]
+async fn ledger() {
+    ledger_suite(&mut Memory::default()).await;
+}
+
+#[tokio::test]
+async fn store() {
+    store_suite(&mut Memory::default()).await;
+}
+
+#[tokio::test]
+async fn a_full_queue_makes_publishers_wait_until_there_is_room() {
+    let queue = Arc::new(MemoryQueue::bounded("bounded", 2));
+    queue.declare(&["a", "b"]).await.unwrap();
+    queue.publish(vec![Message::new("1", ""), Message::new("2", "")]).await.unwrap();
+    let publisher = Arc::clone(&queue);
+    let third = tokio::spawn(async move { publisher.publish(vec![Message::new("3", "")]).await });
+    let mut a = queue.subscribe("a", Prefetch { messages: 10 }).await.unwrap();
+    let mut b = queue.subscribe("b", Prefetch { messages: 10 }).await.unwrap();
+    for _ in 0..2 {
+        a.next().await.unwrap().unwrap().ack().await.unwrap();
+    }
+    let held = b.next().await.unwrap().unwrap();
+    tokio::task::yield_now().await;
+    assert!(!third.is_finished(), "the slowest subscription counts, and so does what is held");
+    held.ack().await.unwrap();
+    must_end("the third message", third).await.unwrap().unwrap();
+    until("it waits in both", || async { queue.depth("a").await.unwrap().ready == 1 }).await;
+    assert_eq!(queue.depth("b").await.unwrap().ready, 2);
+}
