@@ -1,0 +1,178 @@
+//! Large payloads as sealed memory files: filled while bytes arrive, then unchangeable for everyone who holds them.
+//!
+//! A sealed file is the one form in which a slot gets a large payload: its bytes are in memory once, however many slots
+//! map them, and neither side can change or shorten them under the other (`memfd_create(2)`, `fcntl(2)` "File Sealing").
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::mm::{MapFlags, ProtFlags};
+use stoq_api::Content;
+
+/// Writes into a memory file that becomes a [`Content`] when all bytes are there.
+#[derive(Debug)]
+pub struct Writer {
+    file: File,
+    len: u64,
+}
+
+impl Writer {
+    /// An empty memory file.
+    ///
+    /// # Errors
+    /// The kernel gives none: no memory, or too many open files.
+    pub fn new() -> io::Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        // NOEXEC_SEAL keeps the bytes from ever being executed; kernels before 6.3 do not know it.
+        let fd = match rustix::fs::memfd_create("payload", flags | MemfdFlags::NOEXEC_SEAL) {
+            Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create("payload", flags)?,
+            other => other?,
+        };
+        Ok(Self { file: fd.into(), len: 0 })
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Nothing was written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Seals the file against every change and hands it out.
+    ///
+    /// # Errors
+    /// The kernel refuses the seals.
+    pub fn finish(self) -> io::Result<Content> {
+        rustix::fs::fcntl_add_seals(&self.file, seals())?;
+        Ok(Content::File { file: Arc::new(self.file), offset: 0, len: self.len })
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.len += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn seals() -> SealFlags {
+    SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL
+}
+
+/// A part of a file that cannot change any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Sealed {
+    pub(crate) file: Arc<File>,
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+impl Sealed {
+    /// `content` itself where it lies in a sealed memory file, else a sealed copy.
+    pub(crate) fn of(content: &Content) -> io::Result<Self> {
+        if let Content::File { file, offset, len } = content
+            && rustix::fs::fcntl_get_seals(file).is_ok_and(|s| s.contains(seals()))
+        {
+            return Ok(Self { file: Arc::clone(file), offset: *offset, len: *len });
+        }
+        let mut writer = Writer::new()?;
+        content.for_each_chunk(|chunk| writer.write_all(chunk))?;
+        match writer.finish()? {
+            Content::File { file, offset, len } => Ok(Self { file, offset, len }),
+            Content::Bytes(_) => Err(io::Error::other("a memory file is a file")),
+        }
+    }
+}
+
+/// A read-only view of a part of a file.
+pub(crate) struct Map {
+    base: NonNull<u8>,
+    mapped: NonZeroUsize,
+    skip: usize,
+    len: usize,
+}
+
+// SAFETY: the mapping is read-only and private to this value; nothing about it is bound to a thread.
+unsafe impl Send for Map {}
+
+impl Map {
+    /// Maps `len` bytes of `file` from `offset`. The file must be sealed against shrinking, or the first read beyond its
+    /// end is a SIGBUS: [`Sealed`] is, and so is what the supervisor sends to a slot.
+    pub(crate) fn new(file: impl AsFd, offset: u64, len: u64) -> io::Result<Self> {
+        let page = rustix::param::page_size() as u64;
+        let skip = offset % page;
+        let mapped = usize::try_from(skip.saturating_add(len)).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let mapped = NonZeroUsize::new(mapped).ok_or(io::ErrorKind::InvalidInput)?;
+        if rustix::fs::fstat(&file).is_ok_and(|s| offset.saturating_add(len) > s.st_size as u64) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // SAFETY: a new private read-only mapping at an address that the kernel chooses touches no existing memory; the
+        // length is not zero and the offset is a multiple of the page size.
+        let base = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                mapped.get(),
+                ProtFlags::READ,
+                MapFlags::PRIVATE,
+                file,
+                offset - skip,
+            )
+        }?;
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { base, mapped, skip: skip as usize, len: mapped.get() - skip as usize })
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `skip + len` bytes from `base` are mapped readable until drop, and the file behind them is sealed, so
+        // they neither change nor vanish.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(self.skip), self.len) }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: exactly the range that `new` mapped; no slice of it outlives `self`.
+        // Unmapping a whole mapping does not fail, and there is nothing to do if it did.
+        unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.mapped.get()) }.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sealed_bytes_cannot_be_changed_and_are_not_copied_again() {
+        let mut writer = Writer::new().unwrap();
+        writer.write_all(&[7; 10_000]).unwrap();
+        let content = writer.finish().unwrap();
+        let sealed = Sealed::of(&content).unwrap();
+        let Content::File { file, .. } = &content else { panic!("not a file") };
+        assert!(Arc::ptr_eq(file, &sealed.file));
+        assert!(file.set_len(1).is_err());
+        assert!((&**file).write_all(b"x").is_err());
+        let part = Map::new(&*sealed.file, 5_000, 3_000).unwrap();
+        assert_eq!(part.bytes(), &[7; 3_000][..]);
+        assert!(Map::new(&*sealed.file, 5_000, 6_000).is_err());
+    }
+
+    #[test]
+    fn other_content_is_copied() {
+        let sealed = Sealed::of(&Content::from(vec![1, 2, 3])).unwrap();
+        assert_eq!(Map::new(&*sealed.file, sealed.offset, sealed.len).unwrap().bytes(), [1, 2, 3]);
+    }
+}

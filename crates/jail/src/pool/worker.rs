@@ -1,0 +1,196 @@
+//! A slot's thread: takes batches, runs them, and finds out which plugin it was when a slot dies.
+//!
+//! What a slot says of who ran is a hint from hostile code. So a death settles nothing by itself: everything that the
+//! slot answered for the batch is thrown away and its items are scanned again one by one, each in a fresh slot and with
+//! all plugins. Only a plugin that is running when a slot dies *again*, alone with that one payload, is taken off it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Shared;
+use super::queue::{Job, Taken};
+use super::slot::{Death, Slot, Terms};
+use crate::job::{Answer, JobItem, StopReason, Stopped};
+use crate::memfd::Sealed;
+use crate::protocol::request::{Body, Outgoing};
+use crate::protocol::{MAX_EXCLUDED, MAX_HEADER, MAX_INLINE};
+
+/// Deaths on one item after which it is given up: two for each of the plugins that may be bad on it, and one.
+pub const MAX_DEATHS: usize = 9;
+/// How long a thread waits for work before it looks after its slot.
+const IDLE: Duration = Duration::from_secs(1);
+/// Tries to get a slot, and the wait after the first; it doubles.
+const START_TRIES: u32 = 6;
+const START_WAIT: Duration = Duration::from_millis(50);
+/// A slot is replaced when it has used this much of its whole CPU time, so that the kernel's limit never strikes an
+/// honest one: an item cannot use the rest.
+const CPU_SHARE: u32 = 2;
+
+/// The thread's state.
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    slot: Option<(Slot, u64)>,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, slot: None }
+    }
+
+    pub(super) fn run(mut self) {
+        self.prepare_slot();
+        loop {
+            match self.shared.queue.take(IDLE) {
+                Taken::Batch(jobs) => self.batch(jobs),
+                Taken::Nothing => self.look_after(),
+                Taken::Closed => return,
+            }
+        }
+    }
+
+    /// Has a slot ready before it is needed.
+    fn prepare_slot(&mut self) {
+        match self.shared.fork() {
+            Ok(slot) => self.slot = Some(slot),
+            Err(error) => tracing::warn!(%error, "cannot prepare a slot"),
+        }
+    }
+
+    fn look_after(&mut self) {
+        let Some((slot, generation)) = &mut self.slot else { return self.prepare_slot() };
+        if *generation != self.shared.generation() {
+            self.slot = None;
+            self.prepare_slot();
+        } else if !slot.rests() {
+            tracing::warn!("a slot was busy or gone while nothing was asked of it; it is replaced");
+            self.slot = None;
+        }
+    }
+
+    fn batch(&mut self, jobs: Vec<Job>) {
+        let mut waiting = Vec::with_capacity(jobs.len());
+        let mut items = Vec::with_capacity(jobs.len());
+        for job in jobs.into_iter().filter(|job| !job.is_cancelled()) {
+            match outgoing(&job.item) {
+                Ok(item) => {
+                    items.push(item);
+                    waiting.push(job);
+                }
+                Err(detail) => job.answer(given_up(Vec::new(), None, StopReason::Crash, detail)),
+            }
+        }
+        if items.is_empty() {
+            return;
+        }
+        match self.attempt(&items, false) {
+            Ok(answers) => waiting.into_iter().zip(answers).for_each(|(job, answer)| job.answer(answer)),
+            Err(death) => self.one_by_one(waiting, items, &death),
+        }
+    }
+
+    /// The one that seems to be guilty goes last, so that the others need not wait for it to run into its limit again.
+    fn one_by_one(&mut self, waiting: Vec<Job>, items: Vec<Outgoing>, death: &Death) {
+        let Stopped { plugin, reason, detail } = &death.stopped;
+        tracing::info!(?reason, plugin, detail, items = items.len(), "a slot ended; its payloads are scanned again");
+        let mut again: Vec<_> = waiting.into_iter().zip(items).collect();
+        if let Some(suspect) = death.item.filter(|s| *s < again.len()) {
+            let suspect = again.remove(suspect);
+            again.push(suspect);
+        }
+        for (job, item) in again {
+            if !job.is_cancelled() {
+                let answer = self.alone(item);
+                job.answer(answer);
+            }
+        }
+    }
+
+    fn alone(&mut self, item: Outgoing) -> Answer {
+        let mut items = [item];
+        let mut stopped = Vec::new();
+        for _ in 1..MAX_DEATHS {
+            match self.attempt(&items, true) {
+                Ok(answers) => {
+                    // The next item gets a fresh slot as well: this one has seen a payload that may have killed another.
+                    self.slot = None;
+                    return Answer { stopped, ..answers.into_iter().next().unwrap_or_default() };
+                }
+                Err(Death { stopped: last, ours, .. }) => {
+                    let excluded = &mut items[0].excluded;
+                    match last.plugin.filter(|p| !ours && !excluded.contains(p) && excluded.len() < MAX_EXCLUDED) {
+                        Some(plugin) => {
+                            tracing::warn!(plugin, reason = ?last.reason, detail = last.detail, "a plugin was stopped");
+                            excluded.push(plugin);
+                            stopped.push(last);
+                        }
+                        None => return given_up(stopped, last.plugin.filter(|_| !ours), last.reason, last.detail),
+                    }
+                }
+            }
+        }
+        given_up(stopped, None, StopReason::Crash, format!("given up after {MAX_DEATHS} slots ended on it"))
+    }
+
+    /// Runs `items` in this thread's slot, or in a new one if it must be `fresh` or there is none.
+    fn attempt(&mut self, items: &[Outgoing], fresh: bool) -> Result<Vec<Answer>, Death> {
+        let current = self.shared.generation();
+        let usable = |(slot, generation): &(Slot, u64)| *generation == current && !(fresh && slot.payloads > 0);
+        let (slot, generation) = match self.slot.take().filter(usable) {
+            Some(slot) => slot,
+            None => self.start_slot()?,
+        };
+        let terms = Terms {
+            limits: &self.shared.config.limits,
+            spool_dir: &self.shared.config.spool_dir,
+            closing: &self.shared.closing,
+        };
+        let (slot, answers) = slot.run(items, &terms)?;
+        let worn = slot.cpu().is_none_or(|cpu| cpu > self.shared.lifetime_cpu() / CPU_SHARE);
+        if slot.payloads < self.shared.config.recycle_after && !worn {
+            self.slot = Some((slot, generation));
+        }
+        Ok(answers)
+    }
+
+    fn start_slot(&self) -> Result<(Slot, u64), Death> {
+        let mut wait = START_WAIT;
+        let mut tries = 0;
+        loop {
+            let error = match self.shared.fork() {
+                Ok(slot) => return Ok(slot),
+                Err(error) => stoq_api::fault::chain(&error),
+            };
+            tries += 1;
+            tracing::warn!(error, tries, "cannot start a slot");
+            if tries == START_TRIES || self.shared.closing.load(Ordering::Relaxed) {
+                let detail = format!("no slot could be started: {error}");
+                return Err(Death {
+                    item: None,
+                    stopped: Stopped { plugin: None, reason: StopReason::Crash, detail },
+                    ours: true,
+                });
+            }
+            std::thread::sleep(wait);
+            wait *= 2;
+        }
+    }
+}
+
+fn given_up(mut stopped: Vec<Stopped>, plugin: Option<u16>, reason: StopReason, detail: String) -> Answer {
+    stopped.push(Stopped { plugin, reason, detail });
+    Answer { report: None, children: Vec::new(), stopped }
+}
+
+/// The form in which a slot gets an item; the text says why it cannot have it.
+fn outgoing(item: &JobItem) -> Result<Outgoing, String> {
+    if item.header.len() > MAX_HEADER {
+        return Err(format!("its header has {} bytes, at most {MAX_HEADER} are taken", item.header.len()));
+    }
+    let body = match item.content.len() <= MAX_INLINE as u64 {
+        true => item.content.to_bytes().map(Body::Inline),
+        false => Sealed::of(&item.content).map(Body::File),
+    };
+    let body = body.map_err(|e| format!("its content cannot be read: {e}"))?;
+    Ok(Outgoing { header: item.header.clone(), body, remaining: item.remaining, excluded: Vec::new() })
+}

@@ -1,0 +1,147 @@
+//! Pools and threads with plugins that behave.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use libtest_mimic::Trial;
+use stoq_api::scanner::Remaining;
+use stoq_api::{Content, Sha256};
+use stoq_jail::{Inline, JailError, JobItem, Mode, Pool, PoolConfig, Runner, StopReason, memfd};
+
+use crate::plugins;
+use crate::support::{config, item, pool, ran, run, shared, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let one = Arc::new(pool(config()));
+    vec![
+        shared("pool::a_batch_is_answered_in_order", &one, |p| batch_in_order(p)),
+        shared("pool::large_content_is_mapped", &one, |p| large_content(p)),
+        shared("pool::children_are_hashed_and_spooled", &one, |p| children(p)),
+        shared("pool::budgets_are_told_to_the_plugin", &one, |p| budgets(p)),
+        shared("pool::the_sandbox_is_whole_here", &one, |p| assert!(p.applied().seccomp && p.applied().unprivileged)),
+        trial("inline::the_same_answers", inline),
+        trial("inline::a_panic_costs_one_plugin", inline_panic),
+        trial("pool::many_callers", many_callers),
+        trial("pool::reload_builds_anew_and_keeps_the_old_on_failure", reload),
+        trial("pool::refusals_say_why", refusals),
+    ]
+}
+
+fn batch_in_order(runner: &dyn Runner) {
+    let items = (0..40).map(|n| item("ok upper len", format!("payload {n}").as_bytes())).collect();
+    let answers = run(runner, items);
+    assert_eq!(answers.len(), 40);
+    for (n, answer) in answers.iter().enumerate() {
+        assert_eq!(ran(answer), "0 1 2 ");
+        assert_eq!(answer.children[0].content.to_bytes().unwrap(), format!("PAYLOAD {n}").as_bytes());
+        assert_eq!(answer.children[0].plugin, 1);
+        assert_eq!(answer.children[1].meta.filename(), Some(&*format!("payload {n}").len().to_string()));
+        assert!(answer.stopped.is_empty());
+    }
+    assert!(run(runner, Vec::new()).is_empty());
+    assert_eq!(ran(&run(runner, vec![item("len", b"")])[0]), "0 ");
+}
+
+fn large_content(runner: &dyn Runner) {
+    let mut writer = memfd::Writer::new().unwrap();
+    let mut bytes = vec![b'a'; 9_000_000];
+    bytes[8_999_999] = b'z';
+    writer.write_all(&bytes).unwrap();
+    let sealed = writer.finish().unwrap();
+    let Content::File { file, .. } = &sealed else { panic!("not a file") };
+    let part = Content::File { file: Arc::clone(file), offset: 1_000_001, len: 7_999_999 };
+    for (content, len) in [(Content::from(bytes), 9_000_000), (sealed, 9_000_000), (part, 7_999_999)] {
+        let answers = run(runner, vec![JobItem { content, ..item("ends len", b"") }]);
+        assert_eq!(answers[0].children[0].content.to_bytes().unwrap(), &b"az"[..]);
+        assert_eq!(answers[0].children[1].meta.filename(), Some(&*len.to_string()));
+    }
+}
+
+fn children(runner: &dyn Runner) {
+    let answers = run(runner, vec![item("many discard large ok", b"x"), item("ok", b"")]);
+    let children = &answers[0].children;
+    assert_eq!(children.len(), 10_001);
+    for (n, child) in children[..10_000].iter().enumerate() {
+        let bytes = child.content.to_bytes().unwrap();
+        assert_eq!(bytes, (n as u32).to_le_bytes().repeat(50));
+        assert_eq!(child.sha256, Sha256::of(&bytes));
+    }
+    let large = &children[10_000];
+    assert_eq!((large.plugin, large.content.len()), (2, 8_000_000));
+    assert!(matches!(large.content, Content::File { .. }));
+    assert_eq!(large.content.sha256().unwrap(), large.sha256);
+    assert_eq!((ran(&answers[0]), ran(&answers[1])), ("0 1 2 3 ".into(), "0 ".into()));
+}
+
+fn budgets(runner: &dyn Runner) {
+    let few = Remaining { children: 3, bytes: 1 << 20 };
+    let small = Remaining { children: 100, bytes: 2_500 };
+    let items = [few, small].map(|remaining| JobItem { remaining, ..item("greedy ok heavy-meta", b"") });
+    let answers = run(runner, items.to_vec());
+    assert_eq!((answers[0].children.len(), answers[1].children.len()), (3, 2));
+    for answer in &answers {
+        assert_eq!(ran(answer), "0 1 2 ");
+        assert!(answer.stopped.is_empty());
+    }
+}
+
+fn inline() {
+    let dir = std::env::temp_dir();
+    let inline = Inline::start(plugins::build, b"rules", 2, dir).unwrap();
+    assert_eq!(inline.hello(), &b"rules"[..]);
+    batch_in_order(&inline);
+    large_content(&inline);
+    children(&inline);
+    budgets(&inline);
+}
+
+fn inline_panic() {
+    let inline = Inline::start(plugins::build, b"rules", 1, std::env::temp_dir()).unwrap();
+    let answers = run(&inline, vec![item("ok panic upper", b"a"), item("ok", b"")]);
+    assert_eq!((ran(&answers[0]), ran(&answers[1])), ("0 2 ".into(), "0 ".into()));
+    assert_eq!(answers[0].stopped[0].plugin, Some(1));
+    assert_eq!(answers[0].stopped[0].reason, StopReason::Crash);
+    assert_eq!(answers[0].children.len(), 1);
+}
+
+fn many_callers() {
+    let pool = Arc::new(pool(PoolConfig { slots: 2, recycle_after: 7, ..config() }));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        let mut calls = tokio::task::JoinSet::new();
+        for n in 0..50 {
+            let pool = Arc::clone(&pool);
+            calls.spawn(async move {
+                let text = format!("{n}");
+                let answers = pool.run(vec![item("upper", text.as_bytes()), item("ok", b"")]).await;
+                assert_eq!(answers[0].children[0].content.to_bytes().unwrap(), text.as_bytes());
+            });
+        }
+        while let Some(done) = calls.join_next().await {
+            done.unwrap();
+        }
+    });
+}
+
+fn reload() {
+    let pool = pool(config());
+    assert_eq!(pool.hello(), &b"rules"[..]);
+    pool.reload(Bytes::from_static(b"new rules")).unwrap();
+    assert_eq!(pool.hello(), &b"new rules"[..]);
+    assert_eq!(ran(&run(&pool, vec![item("ok", b"")])[0]), "0 ");
+    let error = pool.reload(Bytes::from_static(b"broken")).unwrap_err();
+    assert_eq!(error.to_string(), "rules.yar:3: no such thing");
+    assert_eq!(pool.hello(), &b"new rules"[..]);
+    assert_eq!(ran(&run(&pool, vec![item("ok", b"")])[0]), "0 ");
+}
+
+fn refusals() {
+    let start = |config, rules: &'static [u8]| Pool::start(config, Bytes::from_static(rules)).err().unwrap();
+    assert!(matches!(start(config(), b"broken"), JailError::Build(text) if text.starts_with("rules.yar:3")));
+    assert!(matches!(start(config(), b"panics"), JailError::Build(text) if text.contains("panicked")));
+    assert!(matches!(start(config(), b"threads"), JailError::Build(text) if text.contains("2 threads")));
+    let demanding = PoolConfig { landlock_min: 200, mode: Mode::Prefer, ..config() };
+    assert!(matches!(start(demanding, b""), JailError::Sandbox(text) if text.contains("landlock_min")));
+    assert!(matches!(start(PoolConfig { slots: 0, ..config() }, b""), JailError::Config(_)));
+}
