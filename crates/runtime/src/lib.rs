@@ -1,4 +1,12 @@
-//! Configuration, units, secrets, logs, shutdown and metrics shared by all roles.
+//! What every role of stoq stands on: configuration with places, units, secrets, logs, shutdown, permits and metrics.
+//!
+//! Nothing here knows a queue, a plugin or a sink. Whatever has options is described by a list of
+//! [`PluginInfo`](stoq_api::scanner::PluginInfo) that the binary hands in, so that a new kind needs no change here.
 #![forbid(unsafe_code)]
 
+pub mod config;
+pub mod escape;
+pub mod fail;
 pub mod files;
+pub mod secret;
+pub mod units;

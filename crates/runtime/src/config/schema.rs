@@ -1,0 +1,147 @@
+//! Every key that the configuration has outside of plugins' options: name, shape, default, help. The one place for it:
+//! checking, defaults, `stoq config show` and the reference page all read this list.
+
+use stoq_api::scanner::{OptionKind, PluginKind};
+
+/// A key of a table.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+    /// As it would stand in a TOML file; empty when there is none.
+    pub(super) default: &'static str,
+    pub(super) help: &'static str,
+}
+
+/// What a key holds.
+pub(super) enum Shape {
+    /// A value like a plugin's option.
+    Value(OptionKind),
+    /// A whole number within bounds.
+    Count { min: i64, max: i64 },
+    /// One of some words.
+    Choice(&'static [&'static str]),
+    /// A path; a relative one starts at the folder of the file that names it.
+    Path,
+    /// One pattern or a list of them.
+    Globs,
+    /// Where in the results of workers to look.
+    ResultPath,
+    /// Names of plugins that can take the role.
+    Plugins(PluginKind),
+    /// Names of configured components of the role, or of plugins that can take it without being configured.
+    Active(PluginKind),
+    /// Known keys.
+    Table(&'static [Key]),
+    /// Free names, known keys below each.
+    Each(&'static [Key]),
+    /// One table of known keys, or a list of such tables. The first key must be there.
+    Many(&'static [Key]),
+    /// Plugins by name, their options below.
+    PluginOptions,
+    /// Free names, below each a kind, below that the kind's options.
+    Components(PluginKind),
+}
+
+const fn key(name: &'static str, shape: Shape, default: &'static str, help: &'static str) -> Key {
+    Key { name, shape, default, help }
+}
+
+const SIZE: Shape = Shape::Value(OptionKind::Size);
+const TIME: Shape = Shape::Value(OptionKind::Duration);
+
+/// The whole configuration.
+pub(super) const ROOT: &[Key] = &[
+    key("core", Shape::Table(CORE), "", "what all roles share"),
+    key("scan", Shape::Table(SCAN), "", "how payloads are scanned"),
+    key("budgets", Shape::Table(BUDGETS), "", "what one scan may cost, over its whole tree"),
+    key("routes", Shape::Table(ROUTES), "", "which plugins see which payloads"),
+    key("archive", Shape::Table(ARCHIVE), "", "where payloads are kept"),
+    key("run", Shape::Table(RUN), "", "what takes part"),
+    key("plugins", Shape::PluginOptions, "", "options of plugins, by plugin"),
+    key("providers", Shape::Components(PluginKind::Provider), "", "sources: [providers.<name>.<kind>]"),
+    key("connectors", Shape::Components(PluginKind::Connector), "", "sinks: [connectors.<name>.<kind>]"),
+    key("archivers", Shape::Components(PluginKind::Archiver), "", "archives: [archivers.<name>.<kind>]"),
+];
+
+const CORE: &[Key] = &[
+    key("data_dir", Shape::Path, "\"stoq-data\"", "queue, ledger and payload store of this machine"),
+    key("log", Shape::Table(LOG), "", "logs"),
+    key("grace", TIME, "\"30 s\"", "how long work may go on after the first signal to end"),
+];
+
+/// Words for levels; `critical` is stoQ's.
+pub(super) const LEVELS: &[&str] = &["trace", "debug", "info", "warning", "error", "critical", "off"];
+
+const LOG: &[Key] = &[
+    key("level", Shape::Choice(LEVELS), "\"info\"", "the least level that is written"),
+    key("format", Shape::Choice(&["text", "json"]), "\"text\"", "lines for people or JSON objects"),
+    key("file", Shape::Path, "", "a file to append to, instead of standard error"),
+];
+
+const SCAN: &[Key] = &[
+    key("slots", Shape::Count { min: 0, max: 1024 }, "0", "jailed processes; 0: one for each core"),
+    key("jail", Shape::Choice(&["require", "prefer", "off"]), "\"require\"", "what to do where the kernel cannot jail"),
+    key("landlock_min", Shape::Count { min: 0, max: 100 }, "0", "the least Landlock ABI to start with"),
+    key("plugin_wall", TIME, "\"60 s\"", "time that a plugin may take on a payload by the clock"),
+    key("plugin_cpu", TIME, "\"30 s\"", "time that a plugin may compute on a payload"),
+    key("memory", SIZE, "\"1 GiB\"", "memory of a slot"),
+    key("max_payload", SIZE, "\"256 MiB\"", "the largest payload that is scanned"),
+    key("batch_items", Shape::Count { min: 1, max: 256 }, "16", "small payloads handed to a slot at a time"),
+    key(
+        "recycle_after",
+        Shape::Count { min: 1, max: 1_000_000_000 },
+        "10000",
+        "payloads after which a slot is replaced",
+    ),
+    key("spool_dir", Shape::Path, "", "large payloads on their way; without it, below data_dir"),
+];
+
+const BUDGETS: &[Key] = &[
+    key("max_depth", Shape::Count { min: 0, max: 1_000 }, "10", "the deepest payload that is scanned; a root has 0"),
+    key("max_payloads", Shape::Count { min: 0, max: i64::MAX }, "20000", "payloads of a tree, roots not counted"),
+    key("max_bytes", SIZE, "\"2 GiB\"", "bytes of all extracted payloads together"),
+    key("max_expansion", Shape::Count { min: 1, max: i64::MAX }, "1000", "extracted bytes per byte of the roots"),
+    key("expansion_floor", SIZE, "\"64 MiB\"", "extracted bytes that are always allowed"),
+    key("max_time", TIME, "\"1 h\"", "until a scan is given up as partial; whole seconds"),
+];
+
+const ROUTES: &[Key] = &[
+    key("always", Shape::Plugins(PluginKind::Worker), "[]", "workers for every payload"),
+    key("start", Shape::Plugins(PluginKind::Worker), "[]", "workers for roots"),
+    key("dispatchers", Shape::Plugins(PluginKind::Dispatcher), "[]", "dispatchers asked about every payload"),
+    key("max_required_depth", Shape::Count { min: 1, max: 100 }, "10", "longest chain of required workers"),
+    key("rules", Shape::Each(RULE), "", "workers for payloads that fit: [routes.rules.<name>]"),
+];
+
+const RULE: &[Key] = &[
+    key("when", Shape::Table(WHEN), "", "conditions, all of which must hold"),
+    key("run", Shape::Plugins(PluginKind::Worker), "", "workers to run then; none switches the rule off"),
+];
+
+const WHEN: &[Key] = &[
+    key("mimetype", Shape::Globs, "", "MIME type found by the worker mimetype"),
+    key("filename", Shape::Globs, "", "file name, regardless of case"),
+    key("source", Shape::Globs, "", "the request's source"),
+    key("size_min", SIZE, "", "at least so many bytes"),
+    key("size_max", SIZE, "", "at most so many bytes"),
+    key("root", Shape::Value(OptionKind::Bool), "", "a root (true) or an extracted payload (false)"),
+    key("result", Shape::Many(RESULT), "", "what a worker found"),
+];
+
+const RESULT: &[Key] = &[
+    key("path", Shape::ResultPath, "", "worker and members, such as yara.matches[].rule"),
+    key("equals", Shape::Value(OptionKind::Json), "", "a value there is this one"),
+    key("matches", Shape::Globs, "", "a text there fits"),
+];
+
+const ARCHIVE: &[Key] = &[
+    key("payloads", Shape::Value(OptionKind::Bool), "true", "keep payloads in the destinations"),
+    key("destinations", Shape::Active(PluginKind::Archiver), "[]", "archivers that keep payloads"),
+    key("sources", Shape::Active(PluginKind::Archiver), "[]", "archivers that references may name"),
+];
+
+const RUN: &[Key] = &[
+    key("providers", Shape::Active(PluginKind::Provider), "", "providers; without it, all that are configured"),
+    key("connectors", Shape::Active(PluginKind::Connector), "", "connectors; without it, all that are configured"),
+    key("decorators", Shape::Active(PluginKind::Decorator), "[]", "decorators of finished responses"),
+];

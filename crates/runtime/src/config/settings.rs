@@ -1,0 +1,280 @@
+//! The effective configuration as types.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use stoq_api::budget::Budgets;
+use stoq_api::scanner::PluginKind;
+
+use super::routes::Routes;
+use crate::units::{ByteSize, Duration};
+
+/// Everything that is configured. Made by [`load`](super::load()), which has checked it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// What all roles share.
+    pub core: Core,
+    /// How payloads are scanned.
+    pub scan: Scan,
+    /// What one scan may cost.
+    pub budgets: BudgetSettings,
+    /// Which plugins see which payloads.
+    pub routes: Routes,
+    /// Where payloads are kept.
+    pub archive: Archive,
+    /// What takes part.
+    pub run: Run,
+    /// Options of plugins by plugin, defaults filled in.
+    #[serde(default)]
+    pub plugins: BTreeMap<String, Options>,
+    /// Sources by name, below that by kind.
+    #[serde(default)]
+    pub providers: BTreeMap<String, BTreeMap<String, Options>>,
+    /// Sinks by name, below that by kind.
+    #[serde(default)]
+    pub connectors: BTreeMap<String, BTreeMap<String, Options>>,
+    /// Archives by name, below that by kind.
+    #[serde(default)]
+    pub archivers: BTreeMap<String, BTreeMap<String, Options>>,
+}
+
+/// `[core]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Core {
+    /// Queue, ledger and payload store of this machine.
+    pub data_dir: PathBuf,
+    /// Logs.
+    pub log: Log,
+    /// How long work may go on after the first signal to end.
+    pub grace: Duration,
+}
+
+/// `[core.log]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// The least level that is written.
+    pub level: LogLevel,
+    /// Lines or objects.
+    pub format: LogFormat,
+    /// A file to append to, instead of standard error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+}
+
+/// Levels of logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Everything.
+    Trace,
+    /// What helps to find a fault.
+    Debug,
+    /// What an operator may want to know.
+    Info,
+    /// What an operator should look at.
+    Warning,
+    /// What failed.
+    #[serde(alias = "critical")]
+    Error,
+    /// Nothing.
+    Off,
+}
+
+/// Forms of logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[scan]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scan {
+    /// Jailed processes; 0 stands for one per core, see [`Scan::slot_count`].
+    pub slots: usize,
+    /// What to do where the kernel cannot jail.
+    pub jail: JailMode,
+    /// The least Landlock ABI to start with; 0 asks for none.
+    pub landlock_min: u32,
+    /// Time that a plugin may take on a payload by the clock.
+    pub plugin_wall: Duration,
+    /// Time that a plugin may compute on a payload.
+    pub plugin_cpu: Duration,
+    /// Memory of a slot.
+    pub memory: ByteSize,
+    /// The largest payload that is scanned.
+    pub max_payload: ByteSize,
+    /// Small payloads handed to a slot at a time.
+    pub batch_items: usize,
+    /// Payloads after which a slot is replaced.
+    pub recycle_after: u64,
+    /// Large payloads on their way; [`Settings::spool_dir`] fills in where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spool_dir: Option<PathBuf>,
+}
+
+impl Scan {
+    /// The number of slots, one a core where none is configured.
+    pub fn slot_count(&self) -> usize {
+        match self.slots {
+            0 => thread::available_parallelism().map_or(1, Into::into),
+            slots => slots,
+        }
+    }
+}
+
+/// What to do where the kernel cannot jail a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JailMode {
+    /// Do not start.
+    Require,
+    /// Jail as far as possible and say what is missing.
+    Prefer,
+    /// Scan in this process, for development.
+    Off,
+}
+
+/// `[budgets]`; see [`Budgets`] for what each means.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetSettings {
+    /// The deepest payload that is scanned; a root has depth 0.
+    pub max_depth: u16,
+    /// Payloads of a tree, roots not counted.
+    pub max_payloads: u64,
+    /// Bytes of all extracted payloads together.
+    pub max_bytes: ByteSize,
+    /// Extracted bytes per byte of the roots.
+    pub max_expansion: u64,
+    /// Extracted bytes that are always allowed.
+    pub expansion_floor: ByteSize,
+    /// Until a scan is given up as partial.
+    pub max_time: Duration,
+}
+
+impl From<&BudgetSettings> for Budgets {
+    fn from(settings: &BudgetSettings) -> Self {
+        Self {
+            max_depth: settings.max_depth,
+            max_payloads: settings.max_payloads,
+            max_bytes: settings.max_bytes.get(),
+            max_expansion: settings.max_expansion,
+            expansion_floor: settings.expansion_floor.get(),
+            // Budgets travel in whole seconds; a part of one must not become none.
+            max_seconds: settings.max_time.get().as_secs_f64().ceil() as u64,
+        }
+    }
+}
+
+/// `[archive]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Archive {
+    /// Keep payloads in the destinations.
+    pub payloads: bool,
+    /// Archivers that keep payloads; see [`Settings::component`].
+    pub destinations: Vec<String>,
+    /// Archivers that references may name.
+    pub sources: Vec<String>,
+}
+
+/// `[run]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Providers that take part; all that are configured where this is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub providers: Option<Vec<String>>,
+    /// Connectors that take part; all that are configured where this is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connectors: Option<Vec<String>>,
+    /// Decorators of finished responses.
+    pub decorators: Vec<String>,
+}
+
+/// Options of a plugin: of the types that it declares, sizes in bytes, durations in seconds. `Debug` shows names only,
+/// because some values are secrets.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Options(pub Map<String, Value>);
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// A provider, connector, archiver or decorator that takes part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Component {
+    /// The name that the operator gave it.
+    pub name: String,
+    /// The registered plugin that does the work.
+    pub kind: String,
+    /// That plugin's options: its own over those of `[plugins.<kind>]` over the defaults.
+    pub options: Options,
+}
+
+impl Settings {
+    /// The component called `name` in a role: a configured one, or else the plugin of that name with the options that
+    /// `[plugins.<name>]` gives it. Nothing for names that [`load`](super::load()) would have refused.
+    pub fn component(&self, role: PluginKind, name: &str) -> Option<Component> {
+        if let Some((kind, own)) = self.configured(role).and_then(|all| all.get(name)?.first_key_value()) {
+            let mut options = self.plugins.get(kind).cloned().unwrap_or_default();
+            options.0.extend(own.0.clone());
+            return Some(Component { name: name.to_owned(), kind: kind.clone(), options });
+        }
+        let options = self.plugins.get(name)?.clone();
+        Some(Component { name: name.to_owned(), kind: name.to_owned(), options })
+    }
+
+    /// The components that take part in a role: for archivers the destinations, see [`Archive::sources`] for the others.
+    pub fn active(&self, role: PluginKind) -> Vec<Component> {
+        let all = || self.configured(role).into_iter().flatten().map(|(name, _)| name.clone()).collect();
+        let names = match role {
+            PluginKind::Provider => self.run.providers.clone().unwrap_or_else(all),
+            PluginKind::Connector => self.run.connectors.clone().unwrap_or_else(all),
+            PluginKind::Decorator => self.run.decorators.clone(),
+            PluginKind::Archiver if self.archive.payloads => self.archive.destinations.clone(),
+            PluginKind::Archiver | PluginKind::Dispatcher | PluginKind::Worker => Vec::new(),
+        };
+        names.iter().filter_map(|name| self.component(role, name)).collect()
+    }
+
+    /// Where large payloads lie on their way.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.scan.spool_dir.clone().unwrap_or_else(|| self.core.data_dir.join("spool"))
+    }
+
+    /// The budgets in the form in which they travel with tasks.
+    pub fn budgets(&self) -> Budgets {
+        (&self.budgets).into()
+    }
+
+    /// Workers that `[plugins.<name>] required_workers` puts before a worker, beside those that it names itself.
+    pub fn required_workers(&self, plugin: &str) -> Vec<String> {
+        let names = self.plugins.get(plugin).and_then(|o| o.0.get(super::registry::REQUIRED_WORKERS.name));
+        names.and_then(Value::as_array).into_iter().flatten().filter_map(|n| n.as_str().map(str::to_owned)).collect()
+    }
+
+    pub(super) fn configured(&self, role: PluginKind) -> Option<&BTreeMap<String, BTreeMap<String, Options>>> {
+        match role {
+            PluginKind::Provider => Some(&self.providers),
+            PluginKind::Connector => Some(&self.connectors),
+            PluginKind::Archiver => Some(&self.archivers),
+            PluginKind::Dispatcher | PluginKind::Worker | PluginKind::Decorator => None,
+        }
+    }
+}
