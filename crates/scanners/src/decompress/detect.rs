@@ -5,12 +5,13 @@ use serde_json::Value;
 use stoq_api::scanner::{Payload, ScanError};
 
 use super::stream::Stream;
-use super::{Unpack, tar, zip};
+use super::{Unpack, sevenz, tar, zip};
 
 /// Formats that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Zip,
+    SevenZ,
     Tar,
     Stream(Stream),
 }
@@ -32,6 +33,7 @@ const MIMETYPES: &[(&str, Format)] = &[
     ("application/zip", Format::Zip),
     ("application/x-zip-compressed", Format::Zip),
     ("application/java-archive", Format::Zip),
+    ("application/x-7z-compressed", Format::SevenZ),
     ("application/x-tar", Format::Tar),
     ("application/gzip", Format::Stream(Stream::Gzip)),
     ("application/x-gzip", Format::Stream(Stream::Gzip)),
@@ -77,6 +79,9 @@ impl Format {
         if zip::starts(data) {
             return Some(Self::Zip);
         }
+        if sevenz::starts(data) {
+            return Some(Self::SevenZ);
+        }
         if let Some(stream) = [Gzip, Bzip2, Xz, Zstd].into_iter().find(|s| s.starts(data)) {
             return Some(Self::Stream(stream));
         }
@@ -87,12 +92,16 @@ impl Format {
         if zip::ends(data) {
             return Some(Self::Zip);
         }
+        if sevenz::behind_program(data).is_some() {
+            return Some(Self::SevenZ);
+        }
         Lzma.starts(data).then_some(Self::Stream(Lzma))
     }
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Zip => "zip",
+            Self::SevenZ => "7z",
             Self::Tar => "tar",
             Self::Stream(stream) => stream.name(),
         }
@@ -101,6 +110,7 @@ impl Format {
     pub(super) fn reader(self) -> Box<dyn Unpack> {
         match self {
             Self::Zip => Box::new(zip::Zip),
+            Self::SevenZ => Box::new(sevenz::SevenZ),
             Self::Tar => Box::new(tar::Tar),
             Self::Stream(stream) => Box::new(stream),
         }

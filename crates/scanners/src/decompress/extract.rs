@@ -195,6 +195,13 @@ impl<'a, 'c> Extraction<'a, 'c> {
         self.broken.get_or_insert(text);
     }
 
+    /// The archive's list of members is encrypted, and no password opens it.
+    pub(super) fn locked(&mut self, text: impl Into<String>) {
+        self.report.encrypted = true;
+        self.report.truncated = true;
+        self.find(FindingKind::MemberUnreadable, format!("{}: {}", self.report.format, text.into()));
+    }
+
     /// A limit ends the reading; `text` says which, with the figures.
     pub(super) fn enough(&mut self, text: impl Into<String>) -> Stop {
         self.report.truncated = true;
@@ -290,6 +297,34 @@ impl<'a, 'c> Extraction<'a, 'c> {
         }
     }
 
+    /// Reads over what is left of a member that stands before others. It counts as output.
+    ///
+    /// # Errors
+    /// No time is left, or the archive has given as much as it may.
+    pub(super) fn skip(&mut self, reader: &mut dyn Read) -> Result<(), Stop> {
+        loop {
+            self.on_time()?;
+            let n = match reader.read(&mut self.buffer) {
+                Ok(n) => n as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // Whoever reads on meets it again.
+                Err(_) => return Ok(()),
+            };
+            if n == 0 {
+                return Ok(());
+            }
+            self.ratio_left = self.ratio_left.saturating_sub(n);
+            if self.ratio_left == 0 {
+                return Err(self.over_ratio());
+            }
+        }
+    }
+
+    fn over_ratio(&mut self) -> Stop {
+        let ratio = self.config.max_ratio;
+        self.enough(format!("the archive expands to over {ratio} times its size (max_ratio)"))
+    }
+
     /// Writes what `open` gives into a child, or its first `most` bytes. On trouble with the data the child is
     /// discarded, and the answer is how much there was.
     fn stream(
@@ -332,8 +367,7 @@ impl<'a, 'c> Extraction<'a, 'c> {
                     if limit == budget {
                         return Err(ScanError::Spent(SpentKind::Bytes).into());
                     }
-                    let ratio = self.config.max_ratio;
-                    return Err(self.enough(format!("the archive expands to over {ratio} times its size (max_ratio)")));
+                    return Err(self.over_ratio());
                 }
                 Ok(Err((written, error)))
             }

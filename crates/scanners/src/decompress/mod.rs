@@ -21,6 +21,7 @@ mod detect;
 mod extract;
 mod names;
 mod passwords;
+mod sevenz;
 mod stream;
 mod tar;
 #[cfg(test)]

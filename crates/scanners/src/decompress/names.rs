@@ -57,6 +57,15 @@ pub(super) fn base(path: &str) -> Option<String> {
     (!name.is_empty() && name != "..").then(|| cut(name.to_owned(), MAX_NAME))
 }
 
+/// What may be a link's target; longer content is a file's, whatever the archive says.
+pub(super) const MAX_TARGET: u64 = 1_024;
+
+/// A link's target, if the content can be one. A program that only claims to be a link is a file.
+pub(super) fn target(content: &[u8]) -> Option<String> {
+    let text = decode(content, Fallback::Cp437);
+    (!text.is_empty() && !text.contains(char::is_control)).then(|| path(&text))
+}
+
 /// Whether the path leads out of the folder that an archive is unpacked into.
 pub(super) fn leads_out(path: &str) -> bool {
     let drive = path.as_bytes().get(1) == Some(&b':') && path.as_bytes()[0].is_ascii_alphabetic();

@@ -24,8 +24,6 @@ use super::names::{self, Fallback};
 
 /// Keys that are derived for one archive; with AES each costs about a millisecond.
 const MAX_DERIVATIONS: usize = 4_096;
-/// Bytes of what may be a link's target; longer content is a file's, whatever its attributes say.
-const MAX_TARGET: u64 = 1_024;
 /// The extra field with a name in UTF-8, and the CRC of the name that it stands for.
 const UNICODE_PATH: u16 = 0x7075;
 
@@ -116,7 +114,10 @@ impl<'a> Walk<'a, '_, '_, '_> {
             self.out.list(&member);
             return Ok(());
         }
-        if entry.mode.is_some_and(|m| m & 0o170_000 == 0o120_000) && self.is_target(entry, start, end, &mut member) {
+        if entry.mode.is_some_and(|m| m & 0o170_000 == 0o120_000)
+            && let Some(target) = self.target(entry, start, end)
+        {
+            (member.kind, member.link) = (Kind::Link, Some(target));
             self.out.list(&member);
             return Ok(());
         }
@@ -262,21 +263,15 @@ impl<'a> Walk<'a, '_, '_, '_> {
         Ok(Unlocked::Not(MemberError::Password { tried: candidates.len() }.io()))
     }
 
-    /// Whether the member's content can be the target of a link; then that is what the member becomes. A program that
-    /// only claims to be a link stays a file.
-    fn is_target(&self, entry: &Entry<'_>, start: usize, end: usize, member: &mut Member) -> bool {
-        if entry.size > MAX_TARGET || entry.flags & ENCRYPTED != 0 {
-            return false;
+    /// Where a member that says that it is a link leads to, if its content can be that.
+    fn target(&self, entry: &Entry<'_>, start: usize, end: usize) -> Option<String> {
+        if entry.size > names::MAX_TARGET || entry.flags & ENCRYPTED != 0 {
+            return None;
         }
-        let Ok(plan) = Plan::new(entry, &self.input[start..end], true) else { return false };
+        let plan = Plan::new(entry, &self.input[start..end], true).ok()?;
         let (mut target, used) = (Vec::new(), Cell::new(0));
-        let read = plan.open(None, &used).and_then(|r| r.take(MAX_TARGET).read_to_end(&mut target));
-        let text = names::decode(&target, Fallback::Cp437);
-        if read.is_err() || text.is_empty() || text.contains(char::is_control) {
-            return false;
-        }
-        (member.kind, member.link) = (Kind::Link, Some(names::path(&text)));
-        true
+        plan.open(None, &used).ok()?.take(names::MAX_TARGET).read_to_end(&mut target).ok()?;
+        names::target(&target)
     }
 }
 
