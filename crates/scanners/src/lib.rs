@@ -29,6 +29,7 @@ pub mod mimetype;
 mod pecarve;
 mod smtp;
 pub mod text;
+pub mod yara;
 
 /// All built-in plugins that read bytes, by name.
 pub fn registry() -> Vec<Registration> {
@@ -39,6 +40,7 @@ pub fn registry() -> Vec<Registration> {
         mimetype::registration,
         pecarve::registration,
         smtp::registration,
+        yara::registration,
         // One a line, so that two additions do not get into each other's way.
     ];
     all.iter().map(|registration| registration()).collect()
