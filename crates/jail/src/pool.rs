@@ -155,11 +155,11 @@ impl Shared {
     /// A new slot of the current fork server, which is replaced first if it is gone.
     fn fork(&self) -> Result<(Slot, u64), JailError> {
         let (server, generation) = self.current();
-        let forked = match server.fork() {
-            Ok(forked) => forked,
+        let (forked, generation) = match server.fork() {
+            Ok(forked) => (forked, generation),
             Err(error) if is_gone(&error) => {
-                let (server, _) = self.revive(generation)?;
-                server.fork().map_err(JailError::start("a slot"))?
+                let (server, generation) = self.revive(generation)?;
+                (server.fork().map_err(JailError::start("a slot"))?, generation)
             }
             Err(error) => return Err(JailError::start("a slot")(error)),
         };

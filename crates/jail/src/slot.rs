@@ -86,7 +86,8 @@ pub(crate) fn note_panic(info: &PanicHookInfo<'_>) {
 
 fn work(wire: &mut SlotWire, workload: &dyn Workload) -> io::Result<()> {
     let mut request = Vec::new();
-    while let Some((items, file)) = next_request(&wire.socket, &mut request)? {
+    while let Some(Request { careful, items, file }) = next_request(&wire.socket, &mut request)? {
+        wire.careful = careful;
         for (index, item) in items.iter().enumerate() {
             let map = match (&item.body, &file) {
                 (Place::File { offset, len }, Some(file)) => Some(Map::new(file, *offset, *len)?),
@@ -112,8 +113,15 @@ fn work(wire: &mut SlotWire, workload: &dyn Workload) -> io::Result<()> {
     Ok(())
 }
 
-/// The next request and the file that came with it; `None` when the supervisor is gone.
-fn next_request(socket: &OwnedFd, request: &mut Vec<u8>) -> io::Result<Option<(Vec<Incoming>, Option<OwnedFd>)>> {
+/// A batch, and the file that came with it.
+struct Request {
+    careful: bool,
+    items: Vec<Incoming>,
+    file: Option<OwnedFd>,
+}
+
+/// The next request; `None` when the supervisor is gone.
+fn next_request(socket: &OwnedFd, request: &mut Vec<u8>) -> io::Result<Option<Request>> {
     let mut prefix = [0; 4];
     let (read, fds) = receive(socket, &mut prefix)?;
     if read == 0 {
@@ -123,8 +131,8 @@ fn next_request(socket: &OwnedFd, request: &mut Vec<u8>) -> io::Result<Option<(V
     let len = request::length(prefix).ok_or(io::ErrorKind::InvalidData)?;
     request.resize(len, 0);
     read_exact(socket, request)?;
-    let items = request::decode(request).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Some((items, fds.into_iter().next())))
+    let (careful, items) = request::decode(request).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Some(Request { careful, items, file: fds.into_iter().next() }))
 }
 
 fn read_exact(socket: &OwnedFd, mut bytes: &mut [u8]) -> io::Result<()> {
@@ -148,12 +156,14 @@ struct SlotWire {
     plugin: u16,
     meter: Meter,
     open: bool,
+    careful: bool,
 }
 
 impl SlotWire {
     fn new(socket: OwnedFd, hints: OwnedFd) -> Self {
         let meter = Meter::new(Remaining { children: 0, bytes: 0 });
-        Self { socket, hints, out: Vec::with_capacity(FLUSH * 2), data: None, item: 0, plugin: 0, meter, open: false }
+        let out = Vec::with_capacity(FLUSH * 2);
+        Self { socket, hints, out, data: None, item: 0, plugin: 0, meter, open: false, careful: false }
     }
 
     fn begin(&mut self, item: u16, remaining: Remaining) {
@@ -232,6 +242,12 @@ impl Wire for SlotWire {
         self.plugin = plugin;
         // A full or broken pipe costs the supervisor the hint, and this slot at most its own blame.
         rustix::io::write(self.hints.as_fd(), &Hint { item: self.item, plugin }.encode()).ok();
+        if self.careful {
+            self.data = None;
+            Reply::Starting { plugin }.encode(&mut self.out);
+            // Sent before the plugin can send anything by itself. A broken socket is met again by the next reply.
+            self.flush().ok();
+        }
     }
 
     fn sink(&mut self) -> &mut dyn Sink {

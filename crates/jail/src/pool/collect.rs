@@ -16,6 +16,8 @@ pub(super) struct Collector<'a> {
     spool_dir: &'a Path,
     children: Children,
     answers: Vec<Answer>,
+    /// The plugin that a careful slot said it is at.
+    current: Option<u16>,
 }
 
 /// Why a slot's answer is not taken.
@@ -30,7 +32,7 @@ pub(super) struct Refusal {
 impl<'a> Collector<'a> {
     pub(super) fn new(items: &'a [Outgoing], spool_dir: &'a Path) -> Self {
         let children = Children::new(items[0].remaining);
-        Self { items, spool_dir, children, answers: Vec::with_capacity(items.len()) }
+        Self { items, spool_dir, children, answers: Vec::with_capacity(items.len()), current: None }
     }
 
     /// Takes one frame; true when the batch is answered.
@@ -50,6 +52,10 @@ impl<'a> Collector<'a> {
                     serde_json::from_slice(meta).map_err(|e| protocol(format!("metadata of a child: {e}")))?;
                 self.children.open(plugin, parsed, meta.len())?;
             }
+            Reply::Starting { plugin } if item.excluded.contains(&plugin) => {
+                return Err(protocol("the start of a plugin that was not to run"));
+            }
+            Reply::Starting { plugin } => self.current = Some(plugin),
             Reply::Data(bytes) => self.children.data(bytes, self.spool_dir)?,
             Reply::Close { keep } => self.children.close(keep)?,
             Reply::Report { item, report } => self.finish(item, report)?,
@@ -67,10 +73,16 @@ impl<'a> Collector<'a> {
             return Err(protocol("the end of an item inside a child"));
         }
         let next = Children::new(self.items.get(self.answers.len() + 1).unwrap_or(&self.items[0]).remaining);
+        self.current = None;
         let children = std::mem::replace(&mut self.children, next);
         let children = children.finish().map_err(Refused::Spool)?;
         self.answers.push(Answer { report: Some(Bytes::copy_from_slice(report)), children, stopped: Vec::new() });
         Ok(())
+    }
+
+    /// The plugin that the last frames came from, where a careful slot said so.
+    pub(super) fn current(&self) -> Option<u16> {
+        self.current
     }
 
     pub(super) fn into_answers(self) -> Vec<Answer> {
@@ -125,6 +137,7 @@ mod tests {
     fn copy<'a>(reply: &Reply<'a>) -> Reply<'a> {
         match *reply {
             Reply::Open { plugin, meta } => Reply::Open { plugin, meta },
+            Reply::Starting { plugin } => Reply::Starting { plugin },
             Reply::Data(d) => Reply::Data(d),
             Reply::Close { keep } => Reply::Close { keep },
             Reply::Report { item, report } => Reply::Report { item, report },
@@ -170,6 +183,7 @@ mod tests {
         assert_eq!(refused(&one, &[open(), Reply::Report { item: 0, report: b"" }]), StopReason::Protocol);
         assert_eq!(refused(&one, &[Reply::Open { plugin: 1, meta: b"[" }]), StopReason::Protocol);
         assert_eq!(refused(&one, &[Reply::Open { plugin: 9, meta: b"{}" }]), StopReason::Protocol);
+        assert_eq!(refused(&one, &[Reply::Starting { plugin: 9 }]), StopReason::Protocol);
         assert_eq!(refused(&one, &[open(), Reply::Close { keep: true }, open()]), StopReason::Budget);
         assert_eq!(refused(&one, &[open(), Reply::Data(&[0; 101])]), StopReason::Budget);
     }

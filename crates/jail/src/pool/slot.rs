@@ -124,8 +124,14 @@ impl Slot {
     }
 
     /// Has `items` scanned. A slot that fails at it is dead afterwards.
-    pub(super) fn run(mut self, items: &[Outgoing], terms: &Terms<'_>) -> Result<(Self, Vec<Answer>), Death> {
-        let mut watch = Watch::new(terms.limits, items.len());
+    pub(super) fn run(
+        mut self,
+        items: &[Outgoing],
+        careful: bool,
+        terms: &Terms<'_>,
+    ) -> Result<(Self, Vec<Answer>), Death> {
+        request::encode(items, careful, &mut self.request);
+        let mut watch = Watch::new(terms.limits, items);
         let mut collector = Collector::new(items, terms.spool_dir);
         match self.exchange(items, &mut watch, &mut collector, terms.closing) {
             Ok(()) => {
@@ -138,7 +144,7 @@ impl Slot {
             }
             Err(cause) => {
                 watch.read(&mut self.hints);
-                Err(self.bury(cause, &watch))
+                Err(self.bury(cause, &watch, collector.current()))
             }
         }
     }
@@ -176,7 +182,6 @@ impl Slot {
     }
 
     fn send(&mut self, items: &[Outgoing], watch: &mut Watch<'_>) -> Result<(), Cause> {
-        request::encode(items, &mut self.request);
         let file = items.iter().find_map(|item| match &item.body {
             Body::File(sealed) => Some(&sealed.file),
             Body::Inline(_) => None,
@@ -206,11 +211,15 @@ impl Slot {
         }
     }
 
-    /// Kills what is left and finds out what it died of.
-    fn bury(mut self, cause: Cause, watch: &Watch<'_>) -> Death {
+    /// Kills what is left and finds out what it died of. `author` sent the last frames, where that is known.
+    fn bury(mut self, cause: Cause, watch: &Watch<'_>, author: Option<u16>) -> Death {
         let went_away = matches!(cause, Cause::Closed) && self.process.ended_within(END_TIME);
         let end = self.process.kill();
         let notes = last_words(&mut self.notes);
+        // What is wrong with a reply is its author's doing, even if the slot has gone on to another plugin meanwhile.
+        let author = author.filter(|_| {
+            matches!(&cause, Cause::Refused(Refusal { reason: StopReason::Protocol | StopReason::Budget, .. }))
+        });
         let (reason, detail, ours) = match cause {
             Cause::Refused(Refusal { reason, detail, ours }) => (reason, detail, ours),
             Cause::Closed if went_away => {
@@ -222,7 +231,7 @@ impl Slot {
         let hint = watch.current();
         Death {
             item: hint.map(|h| usize::from(h.item)),
-            stopped: Stopped { plugin: hint.map(|h| h.plugin), reason, detail },
+            stopped: Stopped { plugin: author.or(hint.map(|h| h.plugin)), reason, detail },
             ours,
         }
     }

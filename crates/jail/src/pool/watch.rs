@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::job::{Limits, StopReason};
 use crate::protocol::Hint;
+use crate::protocol::request::Outgoing;
 
 /// All plugins of an item together may take this many times what one may: plugins start again in every round, and a slot
 /// that says so without end must not wind back its clock for ever.
@@ -19,7 +20,7 @@ const TICKS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_mi
 /// Follows one batch.
 pub(super) struct Watch<'a> {
     limits: &'a Limits,
-    items: u16,
+    items: &'a [Outgoing],
     current: Option<Hint>,
     plugin: Started,
     item: Started,
@@ -46,9 +47,8 @@ impl Started {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(limits: &'a Limits, items: usize) -> Self {
+    pub(super) fn new(limits: &'a Limits, items: &'a [Outgoing]) -> Self {
         let now = Started::now();
-        let items = u16::try_from(items).unwrap_or(u16::MAX);
         Self { limits, items, current: None, plugin: now, item: now, ticked: now.wall }
     }
 
@@ -78,9 +78,10 @@ impl<'a> Watch<'a> {
     }
 
     fn note(&mut self, hint: Hint) {
-        // Items come in order; anything else is not an honest slot's.
+        // Items come in order, and plugins that were taken off stay off; anything else is not an honest slot's.
         let item = self.current.map_or(0, |h| h.item);
-        if hint.item >= self.items || hint.item < item {
+        let asked = self.items.get(usize::from(hint.item)).is_some_and(|i| !i.excluded.contains(&hint.plugin));
+        if !asked || hint.item < item {
             return;
         }
         if self.current.is_none() || hint.item > item {
@@ -118,13 +119,28 @@ impl<'a> Watch<'a> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::protocol::request::Body;
+    use crate::work::UNLIMITED;
+
+    fn items(excluded: [&[u16]; 3]) -> [Outgoing; 3] {
+        excluded.map(|excluded| Outgoing {
+            header: Bytes::new(),
+            body: Body::Inline(Bytes::new()),
+            remaining: UNLIMITED,
+            excluded: excluded.to_vec(),
+        })
+    }
 
     #[test]
     fn only_hints_that_can_be_true_count() {
         let limits = Limits::default();
-        let mut watch = Watch::new(&limits, 3);
-        for (item, plugin, now) in [(0, 5, (0, 5)), (2, 1, (2, 1)), (1, 9, (2, 1)), (3, 9, (2, 1)), (2, 7, (2, 7))] {
+        let items = items([&[], &[], &[8]]);
+        let mut watch = Watch::new(&limits, &items);
+        let hints = [(0, 5, (0, 5)), (2, 1, (2, 1)), (1, 9, (2, 1)), (3, 9, (2, 1)), (2, 8, (2, 1)), (2, 7, (2, 7))];
+        for (item, plugin, now) in hints {
             watch.note(Hint { item, plugin });
             assert_eq!(watch.current(), Some(Hint { item: now.0, plugin: now.1 }));
         }
@@ -134,7 +150,8 @@ mod tests {
     fn starting_again_and_again_does_not_wind_back_the_items_clock() {
         let second = Duration::from_secs(1);
         let limits = Limits { plugin_cpu: second, ..Limits::default() };
-        let mut watch = Watch::new(&limits, 1);
+        let items = items([&[]; 3]);
+        let mut watch = Watch::new(&limits, &items);
         watch.tick(Some(Duration::ZERO));
         let mut stopped_at = None;
         for n in 1..100 {
@@ -147,7 +164,7 @@ mod tests {
         // The first hint begins the item, and its clock at the tick after it.
         assert_eq!(stopped_at, Some(ITEM_FACTOR + 2));
         watch.note(Hint { item: 0, plugin: 1 });
-        let mut watch = Watch::new(&limits, 1);
+        let mut watch = Watch::new(&limits, &items);
         watch.note(Hint { item: 0, plugin: 1 });
         assert!(watch.tick(Some(second)).is_none());
         assert!(watch.tick(Some(second * 2)).is_none());

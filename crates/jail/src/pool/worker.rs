@@ -132,10 +132,10 @@ impl Worker {
         given_up(stopped, None, StopReason::Crash, format!("given up after {MAX_DEATHS} slots ended on it"))
     }
 
-    /// Runs `items` in this thread's slot, or in a new one if it must be `fresh` or there is none.
-    fn attempt(&mut self, items: &[Outgoing], fresh: bool) -> Result<Vec<Answer>, Death> {
+    /// Runs `items` in this thread's slot; `alone`, in one that has seen no payload and says exactly who is at work.
+    fn attempt(&mut self, items: &[Outgoing], alone: bool) -> Result<Vec<Answer>, Death> {
         let current = self.shared.generation();
-        let usable = |(slot, generation): &(Slot, u64)| *generation == current && !(fresh && slot.payloads > 0);
+        let usable = |(slot, generation): &(Slot, u64)| *generation == current && !(alone && slot.payloads > 0);
         let (slot, generation) = match self.slot.take().filter(usable) {
             Some(slot) => slot,
             None => self.start_slot()?,
@@ -145,7 +145,7 @@ impl Worker {
             spool_dir: &self.shared.config.spool_dir,
             closing: &self.shared.closing,
         };
-        let (slot, answers) = slot.run(items, &terms)?;
+        let (slot, answers) = slot.run(items, alone, &terms)?;
         let worn = slot.cpu().is_none_or(|cpu| cpu > self.shared.lifetime_cpu() / CPU_SHARE);
         if slot.payloads < self.shared.config.recycle_after && !worn {
             self.slot = Some((slot, generation));

@@ -14,6 +14,7 @@ const DATA: u8 = 4;
 const CLOSE: u8 = 5;
 const REPORT: u8 = 6;
 const DONE: u8 = 7;
+const STARTING: u8 = 8;
 
 /// One frame of a slot.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) enum Reply<'a> {
     Ready { landlock: u8, seccomp: bool, unprivileged: bool },
     /// The sandbox cannot be set up.
     Failed(&'a [u8]),
+    /// A plugin starts; sent in place by careful slots only.
+    Starting { plugin: u16 },
     /// A child begins.
     Open { plugin: u16, meta: &'a [u8] },
     /// The open child's next bytes.
@@ -59,6 +62,10 @@ impl Reply<'_> {
                 out.push(OPEN);
                 out.extend(plugin.to_le_bytes());
                 out.extend(*meta);
+            }
+            Self::Starting { plugin } => {
+                out.push(STARTING);
+                out.extend(plugin.to_le_bytes());
             }
             Self::Data(bytes) => {
                 out.push(DATA);
@@ -172,6 +179,7 @@ impl Decoder {
             FAILED => 1 + MAX_FAILED,
             OPEN => 3 + MAX_META,
             DATA => 1 + MAX_DATA,
+            STARTING => 3,
             CLOSE => 2,
             REPORT => 3 + self.max_report,
             DONE => 1,
@@ -198,6 +206,7 @@ fn parse(kind: u8, len: u32, frame: &[u8]) -> Result<Reply<'_>, Violation> {
             let (plugin, meta) = number(frame).ok_or(wrong)?;
             Reply::Open { plugin, meta }
         }
+        (STARTING, [a, b]) => Reply::Starting { plugin: u16::from_le_bytes([*a, *b]) },
         (DATA, bytes) => Reply::Data(bytes),
         (CLOSE, [keep]) => Reply::Close { keep: *keep != 0 },
         (REPORT, frame) => {

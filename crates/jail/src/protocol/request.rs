@@ -49,10 +49,12 @@ pub(crate) enum Place {
     File { offset: u64, len: u64 },
 }
 
-/// Writes a batch, length included, into `out`, replacing what was there.
-pub(crate) fn encode(items: &[Outgoing], out: &mut Vec<u8>) {
+/// Writes a batch, length included, into `out`, replacing what was there. A `careful` slot says in its replies, too,
+/// which plugin starts.
+pub(crate) fn encode(items: &[Outgoing], careful: bool, out: &mut Vec<u8>) {
     out.clear();
     out.put_u32_le(0);
+    out.put_u8(u8::from(careful));
     out.put_u16_le(items.len() as u16);
     for item in items {
         out.put_u32_le(item.header.len() as u32);
@@ -81,12 +83,13 @@ pub(crate) fn encode(items: &[Outgoing], out: &mut Vec<u8>) {
 /// The length of the request that follows these four bytes; `None` if it is out of bounds.
 pub(crate) fn length(prefix: [u8; 4]) -> Option<usize> {
     let len = u32::from_le_bytes(prefix) as usize;
-    (2..=MAX_REQUEST).contains(&len).then_some(len)
+    (3..=MAX_REQUEST).contains(&len).then_some(len)
 }
 
-/// Reads a request without its length. `None` if it is not one.
-pub(crate) fn decode(request: &[u8]) -> Option<Vec<Incoming>> {
+/// Reads a request without its length: whether to be careful, and the items. `None` if it is not one.
+pub(crate) fn decode(request: &[u8]) -> Option<(bool, Vec<Incoming>)> {
     let mut rest = request;
+    let careful = rest.try_get_u8().ok()? != 0;
     let at = |rest: &[u8]| request.len() - rest.len();
     let count = usize::from(rest.try_get_u16_le().ok()?);
     if count > MAX_ITEMS {
@@ -120,5 +123,5 @@ pub(crate) fn decode(request: &[u8]) -> Option<Vec<Incoming>> {
         };
         items.push(Incoming { header, body, remaining, excluded });
     }
-    rest.is_empty().then_some(items)
+    rest.is_empty().then_some((careful, items))
 }

@@ -1,7 +1,7 @@
 //! Pools and threads with plugins that behave.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use libtest_mimic::Trial;
@@ -10,22 +10,26 @@ use stoq_api::{Content, Sha256};
 use stoq_jail::{Inline, JailError, JobItem, Mode, Pool, PoolConfig, Runner, StopReason, memfd};
 
 use crate::plugins;
-use crate::support::{config, item, pool, ran, run, shared, trial};
+use crate::support::{config, elsewhere, item, pool, ran, run, shared, trial};
+
+static ONE: LazyLock<Pool> = LazyLock::new(|| pool(config()));
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let one = Arc::new(pool(config()));
-    vec![
-        shared("pool::a_batch_is_answered_in_order", &one, |p| batch_in_order(p)),
-        shared("pool::large_content_is_mapped", &one, |p| large_content(p)),
-        shared("pool::children_are_hashed_and_spooled", &one, |p| children(p)),
-        shared("pool::budgets_are_told_to_the_plugin", &one, |p| budgets(p)),
-        shared("pool::the_sandbox_is_whole_here", &one, |p| assert!(p.applied().seccomp && p.applied().unprivileged)),
+    let mut trials = vec![
+        shared("pool::a_batch_is_answered_in_order", &ONE, |p| batch_in_order(p)),
+        shared("pool::large_content_is_mapped", &ONE, |p| large_content(p)),
+        shared("pool::children_are_hashed_and_spooled", &ONE, |p| children(p)),
+        shared("pool::budgets_are_told_to_the_plugin", &ONE, |p| budgets(p)),
+        shared("pool::the_sandbox_is_whole_here", &ONE, |p| assert!(p.applied().seccomp && p.applied().unprivileged)),
         trial("inline::the_same_answers", inline),
         trial("inline::a_panic_costs_one_plugin", inline_panic),
         trial("pool::many_callers", many_callers),
         trial("pool::reload_builds_anew_and_keeps_the_old_on_failure", reload),
         trial("pool::refusals_say_why", refusals),
-    ]
+    ];
+    trials.extend(elsewhere("pool::what_was_killed_is_started_again", killed));
+    trials.extend(elsewhere("pool::slots_may_be_the_fork_servers_children", no_siblings));
+    trials
 }
 
 fn batch_in_order(runner: &dyn Runner) {
@@ -144,4 +148,56 @@ fn refusals() {
     let demanding = PoolConfig { landlock_min: 200, mode: Mode::Prefer, ..config() };
     assert!(matches!(start(demanding, b""), JailError::Sandbox(text) if text.contains("landlock_min")));
     assert!(matches!(start(PoolConfig { slots: 0, ..config() }, b""), JailError::Config(_)));
+}
+
+/// Somebody kills the fork server and all slots.
+fn killed() {
+    let pool = pool(PoolConfig { slots: 2, ..config() });
+    let ours = std::process::id().to_string();
+    let mut killed = 0;
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        // A process may be gone by the time that it is looked at.
+        let status = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        let parent = status.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+        let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
+        if let (Some(parent), Some(pid)) = (parent, pid.and_then(rustix::process::Pid::from_raw))
+            && parent == ours
+        {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            killed += 1;
+        }
+    }
+    assert!(killed >= 1, "no child of ours");
+    for _ in 0..3 {
+        let answers = run(&pool, vec![item("ok upper", b"a"), item("ok", b"")]);
+        assert_eq!((ran(&answers[0]), ran(&answers[1])), ("0 1 ".into(), "0 ".into()));
+        assert!(answers[0].stopped.is_empty());
+    }
+}
+
+/// A sandbox around us that refuses `CLONE_PARENT`.
+fn no_siblings() {
+    use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+    let flag = libc::CLONE_PARENT as u64;
+    let sibling = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag).unwrap();
+    let filter = SeccompFilter::new(
+        [(libc::SYS_clone, vec![SeccompRule::new(vec![sibling]).unwrap()])].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM as u32),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let program: seccompiler::BpfProgram = filter.unwrap().try_into().unwrap();
+    // The pool's threads and processes come from this thread and inherit it.
+    seccompiler::apply_filter(&program).unwrap();
+    let pool = pool(config());
+    for (bad, reason) in [
+        ("abort", StopReason::Crash),
+        ("socket", StopReason::Policy),
+        ("loop", StopReason::Time),
+        ("allocate", StopReason::Memory),
+    ] {
+        let answers = run(&pool, vec![item(&format!("ok {bad} ok"), b""), item("ok", b"")]);
+        assert_eq!((ran(&answers[0]), ran(&answers[1])), ("0 2 ".into(), "0 ".into()));
+        assert_eq!((answers[0].stopped[0].plugin, answers[0].stopped[0].reason), (Some(1), reason));
+    }
 }

@@ -1,6 +1,8 @@
 //! Pools, items and answers of the tests.
 
-use std::sync::Arc;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -58,7 +60,26 @@ pub(crate) fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
 }
 
 /// A test over one pool that all share.
-pub(crate) fn shared(name: &str, pool: &Arc<Pool>, test: impl FnOnce(&Pool) + Send + 'static) -> Trial {
-    let pool = Arc::clone(pool);
-    trial(name, move || test(&pool))
+pub(crate) fn shared(name: &str, pool: &'static LazyLock<Pool>, test: impl FnOnce(&Pool) + Send + 'static) -> Trial {
+    trial(name, move || test(pool))
+}
+
+/// A test that runs in a process of its own, since it would disturb the others: `name` does so, and `name::inside` is
+/// what that process runs.
+pub(crate) fn elsewhere(name: &'static str, test: fn()) -> [Trial; 2] {
+    let inside = format!("{name}::inside");
+    let again = inside.clone();
+    let outside = trial(name, move || again_as(None, &["--ignored", "--exact", &again]));
+    [outside, trial(&inside, test).with_ignored_flag(true)]
+}
+
+/// Runs this binary's tests again, as another user if one is given.
+pub(crate) fn again_as(user: Option<u32>, arguments: &[&str]) {
+    let mut again = Command::new("/proc/self/exe");
+    if let Some(user) = user {
+        again.uid(user).gid(user);
+    }
+    let output = again.args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !said.contains(" 0 passed"), "{said}");
 }
