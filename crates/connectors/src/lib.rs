@@ -1,1 +1,37 @@
 //! Where responses go: standard output, files.
+//!
+//! One folder a connector; each turns a batch of responses into verdicts, item by item, and nothing else. `common` holds
+//! the frame that runs any of them over a result lane, with batches, retries, acknowledgements and the dead lane.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use stoq_api::plugin::Connector;
+use stoq_api::scanner::{BuildError, PluginInfo};
+
+pub mod common;
+pub mod filedir;
+pub mod stdout;
+
+/// One entry of the list of built-in connectors.
+#[derive(Clone)]
+pub struct ConnectorRegistration {
+    /// What is known before building.
+    pub info: PluginInfo,
+    /// Builds it from its options, which were checked against its [`PluginInfo`].
+    pub build: Build,
+}
+
+/// Builds a connector from its options.
+pub type Build = fn(&Map<String, Value>) -> Result<Arc<dyn Connector>, BuildError>;
+
+/// All built-in connectors, by name.
+pub fn registry() -> Vec<ConnectorRegistration> {
+    vec![filedir::registration(), stdout::registration()]
+}
+
+/// Reads options into a connector's own configuration type.
+fn config_of<T: serde::de::DeserializeOwned>(options: &Map<String, Value>) -> Result<T, BuildError> {
+    serde_json::from_value(Value::Object(options.clone())).map_err(|e| BuildError(e.to_string()))
+}

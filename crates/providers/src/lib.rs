@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use stoq_api::plugin::Provider;
 use stoq_api::scanner::{BuildError, PluginInfo};
+use stoq_runtime::escape::visible_bytes;
 use stoq_runtime::files::FileRoots;
 
 pub mod filedir;
@@ -71,8 +72,8 @@ pub type OnSkip = Arc<dyn Fn(Skip) + Send + Sync>;
 /// Writes what is skipped into the log.
 pub fn log_skips() -> OnSkip {
     Arc::new(|skip| {
-        // The debug form of a path shows control characters instead of sending them to the terminal.
-        tracing::warn!(path = ?skip.path, reason = skip.reason, "not taken");
+        let path = visible_bytes(skip.path.as_os_str().as_encoded_bytes());
+        tracing::warn!(path, reason = skip.reason, "not taken");
     })
 }
 

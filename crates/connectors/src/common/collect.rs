@@ -1,0 +1,65 @@
+//! Deliveries gathered into a batch.
+
+use std::collections::VecDeque;
+
+use stoq_api::plugin::Item;
+use stoq_api::queue::Delivery;
+use tokio::time::Instant;
+
+use super::frame::Settings;
+use super::lane;
+
+/// Deliveries and the items in them that have no verdict yet.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Held until each of its items is decided; `None` once settled.
+    pub(super) held: Vec<Option<Delivery>>,
+    /// What is undecided.
+    pub(super) pending: VecDeque<Pending>,
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+/// One item without verdict.
+pub(super) struct Pending {
+    /// Its delivery's place in [`Batch::held`].
+    pub(super) delivery: usize,
+    /// The item.
+    pub(super) item: Item,
+    /// Refused for good, and not yet in the dead lane.
+    pub(super) rejected: Option<String>,
+}
+
+impl Batch {
+    /// Adds all items of a delivery. A message that cannot be read is one item, refused.
+    pub(super) fn add(&mut self, delivery: Delivery) {
+        let place = self.held.len();
+        let (items, rejected) = match lane::unpack(&delivery.message) {
+            Ok(items) => (items, None),
+            Err(reason) => {
+                let item = Item { id: delivery.message.id.clone(), json: delivery.message.body.clone() };
+                (vec![item], Some(format!("not a message of the result lane: {reason}")))
+            }
+        };
+        self.bytes += delivery.message.body.len();
+        self.since.get_or_insert_with(Instant::now);
+        self.held.push(Some(delivery));
+        let pending = items.into_iter().map(|item| Pending { delivery: place, item, rejected: rejected.clone() });
+        self.pending.extend(pending);
+    }
+
+    /// Nothing was added.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// No more fits.
+    pub(super) fn is_full(&self, settings: &Settings) -> bool {
+        self.pending.len() >= settings.batch_items || self.bytes >= settings.batch_bytes
+    }
+
+    /// When it goes out, full or not.
+    pub(super) fn due(&self, settings: &Settings) -> Option<Instant> {
+        self.since.map(|since| since + settings.linger)
+    }
+}

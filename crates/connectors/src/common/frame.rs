@@ -1,0 +1,237 @@
+//! The loop that runs a connector over its subscription of the result lane.
+//!
+//! What it promises: a delivery is acknowledged when each item in it is in the sink or in the dead lane, and not before. A
+//! sink that is away makes the frame wait, holding what it has and pulling nothing more; nothing is given up because of
+//! an outage, however long. At the end of the process what is open is tried once more and else given back.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use stoq_api::plugin::Connector;
+use stoq_api::queue::{Deliveries, Delivery};
+use stoq_api::{Fault, FaultKind, fault};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::backoff;
+use super::collect::Batch;
+use super::dead::DeadLetters;
+
+/// How a connector is fed.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Responses in one batch.
+    pub batch_items: usize,
+    /// Bytes of responses in one batch; one response may be larger.
+    pub batch_bytes: usize,
+    /// How long the first response of a batch waits for others.
+    pub linger: Duration,
+    /// Batches on their way at a time.
+    pub concurrency: usize,
+    /// Longest wait before the second try; it doubles with each.
+    pub retry_first: Duration,
+    /// Longest wait before any try.
+    pub retry_most: Duration,
+    /// How often the queue is asked for more time for what is held.
+    pub extend_every: Duration,
+    /// How long batches may take after the end was asked for, before they are given back.
+    pub grace: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            batch_items: 100,
+            batch_bytes: 4 << 20,
+            linger: Duration::from_millis(50),
+            concurrency: 2,
+            retry_first: Duration::from_millis(200),
+            retry_most: Duration::from_secs(30),
+            extend_every: Duration::from_secs(10),
+            grace: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What became of items so far.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Items that came.
+    pub received: AtomicU64,
+    /// Items in the sink.
+    pub delivered: AtomicU64,
+    /// Items in the dead lane.
+    pub rejected: AtomicU64,
+    /// Verdicts "not now", and tries of whole batches that failed.
+    pub retries: AtomicU64,
+}
+
+/// Runs one connector.
+#[derive(Clone)]
+pub struct Frame {
+    /// The connector's name in the configuration.
+    pub name: Arc<str>,
+    /// The connector.
+    pub connector: Arc<dyn Connector>,
+    /// Where refused items go.
+    pub dead: Arc<dyn DeadLetters>,
+    /// How it is fed.
+    pub settings: Settings,
+    /// What became of items.
+    pub counts: Arc<Counts>,
+}
+
+impl Frame {
+    /// Delivers what `source` brings until `stop`, or until the source ends; then finishes or gives back what is open.
+    ///
+    /// # Errors
+    /// The sink or the source fails in a way that waiting does not mend. What was open is given back.
+    pub async fn run(&self, source: Box<dyn Deliveries>, stop: CancellationToken) -> Result<(), Fault> {
+        // A token of our own, so that a failing sink ends this connector and nobody else.
+        let stop = stop.child_token();
+        let mut source = Source { deliveries: source, failures: 0, not_before: None };
+        let mut batch = Batch::default();
+        let mut going = JoinSet::new();
+        let result = loop {
+            let full = batch.is_full(&self.settings);
+            let room = going.len() < self.settings.concurrency.max(1);
+            if full && room {
+                self.start(&mut batch, &mut going, &stop);
+                continue;
+            }
+            let due = batch.due(&self.settings).filter(|_| room);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break Ok(()),
+                Some(ended) = going.join_next() => if let Err(e) = self.ended(ended) { break Err(e) },
+                () = at(due) => self.start(&mut batch, &mut going, &stop),
+                next = source.next(self), if !full => match next {
+                    Ok(Some(delivery)) => self.add(&mut batch, delivery),
+                    Ok(None) => break Ok(()),
+                    Err(e) => break Err(e),
+                },
+            }
+        };
+        if result.is_ok() && !batch.is_empty() {
+            self.start(&mut batch, &mut going, &stop);
+        }
+        if result.is_err() {
+            stop.cancel();
+        }
+        result.and(self.drain(going, &stop).await)
+    }
+
+    fn add(&self, batch: &mut Batch, delivery: Delivery) {
+        let before = batch.pending.len();
+        batch.add(delivery);
+        self.counts.received.fetch_add((batch.pending.len() - before) as u64, Relaxed);
+    }
+
+    fn start(&self, batch: &mut Batch, going: &mut JoinSet<Result<(), Fault>>, stop: &CancellationToken) {
+        let (frame, batch, stop) = (self.clone(), std::mem::take(batch), stop.clone());
+        going.spawn(async move { frame.settle(batch, &stop).await });
+    }
+
+    /// Waits for what is open; after `stop` no longer than the grace.
+    async fn drain(&self, mut going: JoinSet<Result<(), Fault>>, stop: &CancellationToken) -> Result<(), Fault> {
+        let all = async {
+            let mut result = Ok(());
+            while let Some(ended) = going.join_next().await {
+                result = result.and(self.ended(ended));
+            }
+            result
+        };
+        tokio::pin!(all);
+        tokio::select! {
+            biased;
+            result = &mut all => return result,
+            () = stop.cancelled() => {}
+        }
+        timeout(self.settings.grace, all).await.unwrap_or_else(|_| {
+            tracing::warn!(connector = &*self.name, "the sink did not answer in time; what is open is given back");
+            Ok(())
+        })
+    }
+
+    fn ended(&self, ended: Result<Result<(), Fault>, JoinError>) -> Result<(), Fault> {
+        ended.unwrap_or_else(|e| {
+            Err(Fault::because(FaultKind::Corrupt, format!("connector {} stopped in the middle", self.name), e))
+        })
+    }
+
+    /// The wait before try `attempt`.
+    pub(super) fn wait(&self, attempt: u32) -> Duration {
+        backoff::wait(attempt, self.settings.retry_first, self.settings.retry_most, fastrand::f64())
+    }
+}
+
+/// Ready at `when`; never without one.
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The subscription, asked again when it fails for a while.
+struct Source {
+    deliveries: Box<dyn Deliveries>,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Source {
+    /// The next delivery. Safe to cancel.
+    async fn next(&mut self, frame: &Frame) -> Result<Option<Delivery>, Fault> {
+        loop {
+            if let Some(when) = self.not_before {
+                sleep_until(when).await;
+                self.not_before = None;
+            }
+            match self.deliveries.next().await {
+                Err(e) if e.is_transient() => {
+                    self.failures = self.failures.saturating_add(1);
+                    self.not_before = Some(Instant::now() + frame.wait(self.failures));
+                    said_rarely(self.failures, || {
+                        tracing::warn!(connector = &*frame.name, error = fault::chain(&e), "the result lane is away");
+                    });
+                }
+                other => {
+                    self.failures = 0;
+                    return other;
+                }
+            }
+        }
+    }
+}
+
+/// Calls `say` at the first failure of a row, and then ever more rarely.
+pub(super) fn said_rarely(failures: u32, say: impl FnOnce()) {
+    if failures.is_power_of_two() {
+        say();
+    }
+}
+
+/// Does `work` while asking the queue for more time for what is `held`.
+pub(super) async fn keeping<T>(held: &[Option<Delivery>], every: Duration, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    let mut next = Instant::now() + every;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = sleep_until(next) => {
+                for delivery in held.iter().flatten() {
+                    if let Err(e) = delivery.extend().await {
+                        tracing::debug!(id = delivery.message.id, error = fault::chain(&e), "no more time for a delivery");
+                    }
+                }
+                next = Instant::now() + every;
+            }
+        }
+    }
+}

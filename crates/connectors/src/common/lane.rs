@@ -1,0 +1,103 @@
+//! Messages of the result lane: one response as it is, or several in frames.
+//!
+//! A message with one response is that response: its id is the scan's, its body compact JSON. A message with several has
+//! the header [`BATCH_HEADER`] with their number, and a body of that many frames: `u32` length of the id, the id, `u32`
+//! length of the JSON text, the text; lengths are little-endian. A connector never publishes a message again in parts:
+//! that would double it for the other connectors.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use stoq_api::plugin::Item;
+use stoq_api::queue::Message;
+
+/// Says that a message holds several responses, and how many.
+pub const BATCH_HEADER: &str = "stoq-batch";
+/// Most responses in one message.
+pub const MAX_ITEMS: usize = 4_096;
+
+/// The message that carries `items`; none for no items. At most [`MAX_ITEMS`] go into one message.
+pub fn pack(items: &[Item]) -> Vec<Message> {
+    items.chunks(MAX_ITEMS).map(pack_one).collect()
+}
+
+fn pack_one(items: &[Item]) -> Message {
+    if let [item] = items {
+        return Message::new(item.id.clone(), item.json.clone());
+    }
+    let size = items.iter().map(|i| i.id.len() + i.json.len() + 8).sum();
+    let mut body = BytesMut::with_capacity(size);
+    for item in items {
+        for part in [item.id.as_bytes(), &item.json] {
+            // No message is as large as 4 GiB: brokers take far less.
+            body.put_u32_le(u32::try_from(part.len()).unwrap_or(u32::MAX));
+            body.put_slice(part);
+        }
+    }
+    let mut message = Message::new(items[0].id.clone(), body.freeze());
+    message.headers.push((BATCH_HEADER.to_owned(), items.len().to_string()));
+    message
+}
+
+/// The responses in a message.
+///
+/// # Errors
+/// A sentence that says what is wrong with it. Lanes are our own, so this is damage or a foreign publisher.
+pub fn unpack(message: &Message) -> Result<Vec<Item>, String> {
+    let Some(count) = message.header(BATCH_HEADER) else {
+        return Ok(vec![Item { id: message.id.clone(), json: message.body.clone() }]);
+    };
+    let count = count.parse().ok().filter(|n| (1..=MAX_ITEMS).contains(n));
+    let count: usize = count.ok_or_else(|| format!("header {BATCH_HEADER} is not a number up to {MAX_ITEMS}"))?;
+    let mut body = message.body.clone();
+    let mut items = Vec::new();
+    for number in 0..count {
+        let (id, json) = (part(&mut body), part(&mut body));
+        match (id.and_then(|id| String::from_utf8(id.into()).ok()), json) {
+            (Some(id), Some(json)) => items.push(Item { id, json }),
+            _ => return Err(format!("response {number} of {count} is cut short or has no readable id")),
+        }
+    }
+    if body.is_empty() { Ok(items) } else { Err(format!("{} bytes follow the last response", body.len())) }
+}
+
+fn part(body: &mut Bytes) -> Option<Bytes> {
+    let len = usize::try_from(body.try_get_u32_le().ok()?).ok()?;
+    (len <= body.len()).then(|| body.split_to(len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(count: usize) -> Vec<Item> {
+        (0..count).map(|n| Item { id: format!("id{n}"), json: format!("{{\"n\":{n}}}").into() }).collect()
+    }
+
+    fn flat(items: &[Item]) -> Vec<(String, Bytes)> {
+        items.iter().map(|i| (i.id.clone(), i.json.clone())).collect()
+    }
+
+    #[test]
+    fn what_is_packed_comes_out_again() {
+        for count in [0, 1, 2, 5, MAX_ITEMS, MAX_ITEMS + 1] {
+            let items = items(count);
+            let messages = pack(&items);
+            assert_eq!(messages.len(), count.div_ceil(MAX_ITEMS));
+            let back: Vec<Item> = messages.iter().flat_map(|m| unpack(m).unwrap()).collect();
+            assert_eq!(flat(&back), flat(&items));
+        }
+        assert_eq!(&pack(&items(1))[0].body[..], b"{\"n\":0}", "one response stays readable as it is");
+    }
+
+    #[test]
+    fn damage_is_told() {
+        let whole = pack(&items(2)).remove(0);
+        for cut in 0..whole.body.len() {
+            let damaged = Message { body: whole.body.slice(..cut), ..whole.clone() };
+            assert!(unpack(&damaged).is_err(), "cut at {cut}");
+        }
+        for count in ["0", "1", "3", "-1", "99999999999", "x"] {
+            let headers = vec![(BATCH_HEADER.to_owned(), count.to_owned())];
+            assert!(unpack(&Message { headers, ..whole.clone() }).is_err(), "count {count}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! One batch, from the first try until each of its deliveries is settled.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use stoq_api::plugin::{Item, Verdict};
+use stoq_api::{Fault, fault};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::collect::{Batch, Pending};
+use super::frame::{Frame, keeping, said_rarely};
+
+/// What a connector said of a batch, if it did not panic.
+type Answer = Option<Result<Vec<Verdict>, Fault>>;
+
+impl Frame {
+    /// Delivers, buries and acknowledges until nothing is open, or `stop`.
+    pub(super) async fn settle(&self, mut batch: Batch, stop: &CancellationToken) -> Result<(), Fault> {
+        let mut failures = 0_u32;
+        loop {
+            let trouble = self.try_once(&mut batch).await?;
+            self.acknowledge(&mut batch).await;
+            let Some(trouble) = trouble else { return Ok(()) };
+            failures = failures.saturating_add(1);
+            said_rarely(failures, || {
+                let (connector, open) = (&*self.name, batch.pending.len());
+                tracing::warn!(connector, open, failures, reason = trouble, "not delivered; trying again");
+            });
+            let wait = keeping(&batch.held, self.settings.extend_every, sleep(self.wait(failures)));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    give_back(batch).await;
+                    return Ok(());
+                }
+                () = wait => {}
+            }
+        }
+    }
+
+    /// One try of all that is pending. Says why something is still pending afterwards.
+    async fn try_once(&self, batch: &mut Batch) -> Result<Option<String>, Fault> {
+        let (refused, open): (VecDeque<_>, VecDeque<_>) = batch.pending.drain(..).partition(|p| p.rejected.is_some());
+        batch.pending = refused;
+        let mut trouble = None;
+        if !open.is_empty() {
+            let items: Arc<[Item]> = open.iter().map(|p| p.item.clone()).collect();
+            match keeping(&batch.held, self.settings.extend_every, self.ask(items)).await {
+                Ok(verdicts) => self.judge(batch, open, verdicts, &mut trouble),
+                Err(e) if e.is_transient() => {
+                    self.counts.retries.fetch_add(1, Relaxed);
+                    trouble = Some(fault::chain(&e));
+                    batch.pending.extend(open);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        self.bury(batch, &mut trouble).await;
+        Ok(trouble)
+    }
+
+    /// The connector's verdicts. An item over which it panics is refused; the others are not hurt.
+    async fn ask(&self, items: Arc<[Item]>) -> Result<Vec<Verdict>, Fault> {
+        if let Some(answer) = self.call(Arc::clone(&items)).await {
+            return answer;
+        }
+        let mut verdicts = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            match self.call(Arc::new([item.clone()])).await {
+                Some(answer) => verdicts.extend(answer?.into_iter().next()),
+                None => verdicts.push(Verdict::Rejected("the connector panicked over it".to_owned())),
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// Calls the connector in a task of its own, so that a panic is seen here.
+    async fn call(&self, items: Arc<[Item]>) -> Answer {
+        let connector = Arc::clone(&self.connector);
+        let task = tokio::spawn(async move { connector.deliver(&items).await });
+        AbortOnDropHandle::new(task).await.ok()
+    }
+
+    fn judge(&self, batch: &mut Batch, open: VecDeque<Pending>, verdicts: Vec<Verdict>, trouble: &mut Option<String>) {
+        let missing = std::iter::repeat_with(|| Verdict::Retry("the connector gave no verdict".to_owned()));
+        for (mut pending, verdict) in open.into_iter().zip(verdicts.into_iter().chain(missing)) {
+            match verdict {
+                Verdict::Delivered => {
+                    self.counts.delivered.fetch_add(1, Relaxed);
+                }
+                Verdict::Retry(reason) => {
+                    self.counts.retries.fetch_add(1, Relaxed);
+                    trouble.get_or_insert(reason);
+                    batch.pending.push_back(pending);
+                }
+                Verdict::Rejected(reason) => {
+                    pending.rejected = Some(reason);
+                    batch.pending.push_back(pending);
+                }
+            }
+        }
+    }
+
+    /// Sends what is refused to the dead lane. What does not get there stays pending.
+    async fn bury(&self, batch: &mut Batch, trouble: &mut Option<String>) {
+        for pending in std::mem::take(&mut batch.pending) {
+            let Some(reason) = &pending.rejected else {
+                batch.pending.push_back(pending);
+                continue;
+            };
+            tracing::error!(connector = &*self.name, id = pending.item.id, reason, "refused by the sink");
+            let burial = self.dead.bury(&self.name, &pending.item, reason);
+            match keeping(&batch.held, self.settings.extend_every, burial).await {
+                Ok(()) => {
+                    self.counts.rejected.fetch_add(1, Relaxed);
+                }
+                Err(e) => {
+                    trouble.get_or_insert(format!("the dead lane is away: {}", fault::chain(&e)));
+                    batch.pending.push_back(pending);
+                }
+            }
+        }
+    }
+
+    /// Acknowledges each delivery of which nothing is pending.
+    async fn acknowledge(&self, batch: &mut Batch) {
+        let mut open = vec![false; batch.held.len()];
+        for pending in &batch.pending {
+            open[pending.delivery] = true;
+        }
+        let done = batch.held.iter_mut().zip(open).filter(|(_, open)| !open).filter_map(|(held, _)| held.take());
+        for delivery in done {
+            let id = delivery.message.id.clone();
+            if let Err(e) = delivery.ack().await {
+                // It comes again, and delivering it again changes nothing.
+                tracing::warn!(connector = &*self.name, id, error = fault::chain(&e), "not acknowledged");
+            }
+        }
+    }
+}
+
+async fn give_back(batch: Batch) {
+    for delivery in batch.held.into_iter().flatten() {
+        let id = delivery.message.id.clone();
+        if let Err(e) = delivery.release().await {
+            tracing::debug!(id, error = fault::chain(&e), "given back by being dropped");
+        }
+    }
+}

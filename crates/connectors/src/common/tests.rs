@@ -1,0 +1,353 @@
+//! The frame against sinks, dead lanes and queues that fail in every way. Time is paused: waits cost nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use stoq_api::plugin::{Connector, Item, Verdict};
+use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Prefetch, Queue, Settle};
+use stoq_api::{Fault, FaultKind};
+use stoq_memory::MemoryQueue;
+use tokio_util::sync::CancellationToken;
+
+use super::frame::{Counts, Frame, Settings};
+use super::{DeadLetters, lane};
+
+/// What a sink says of one item at its `n`-th try, from 1.
+type Judge = dyn Fn(&Item, usize) -> Result<Verdict, Fault> + Send + Sync;
+
+/// A sink that keeps what it calls delivered.
+struct Sink {
+    judge: Box<Judge>,
+    tries: Mutex<BTreeMap<String, usize>>,
+    documents: Mutex<BTreeMap<String, usize>>,
+}
+
+#[async_trait]
+impl Connector for Sink {
+    async fn deliver(&self, batch: &[Item]) -> Result<Vec<Verdict>, Fault> {
+        let mut verdicts = Vec::new();
+        for item in batch {
+            let tries = *self.tries.lock().entry(item.id.clone()).and_modify(|n| *n += 1).or_insert(1);
+            let verdict = (self.judge)(item, tries)?;
+            if verdict == Verdict::Delivered {
+                *self.documents.lock().entry(item.id.clone()).or_default() += 1;
+            }
+            verdicts.push(verdict);
+        }
+        Ok(verdicts)
+    }
+}
+
+/// A dead lane that is away for its first `away` calls.
+#[derive(Default)]
+struct Dead {
+    away: AtomicUsize,
+    buried: Mutex<Vec<(String, String)>>,
+}
+
+#[async_trait]
+impl DeadLetters for Dead {
+    async fn bury(&self, _: &str, item: &Item, reason: &str) -> Result<(), Fault> {
+        if self.away.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Err(away());
+        }
+        self.buried.lock().push((item.id.clone(), reason.to_owned()));
+        Ok(())
+    }
+}
+
+fn away() -> Fault {
+    Fault::new(FaultKind::Unavailable, "away")
+}
+
+/// A frame over a lane in memory.
+struct Rig {
+    lane: MemoryQueue,
+    sink: Arc<Sink>,
+    dead: Arc<Dead>,
+    frame: Frame,
+    stop: CancellationToken,
+}
+
+impl Rig {
+    async fn new(judge: impl Fn(&Item, usize) -> Result<Verdict, Fault> + Send + Sync + 'static) -> Self {
+        let lane = MemoryQueue::new("results");
+        lane.declare(&["sink"]).await.unwrap();
+        let sink = Arc::new(Sink { judge: Box::new(judge), tries: Mutex::default(), documents: Mutex::default() });
+        let dead = Arc::new(Dead::default());
+        let frame = Frame {
+            name: "sink".into(),
+            connector: Arc::clone(&sink) as Arc<dyn Connector>,
+            dead: Arc::clone(&dead) as Arc<dyn DeadLetters>,
+            settings: Settings::default(),
+            counts: Arc::new(Counts::default()),
+        };
+        Self { lane, sink, dead, frame, stop: CancellationToken::new() }
+    }
+
+    async fn publish(&self, ids: &[&str]) {
+        for id in ids {
+            self.lane.publish(lane::pack(&[item(id)])).await.unwrap();
+        }
+    }
+
+    async fn start(&self) -> tokio::task::JoinHandle<Result<(), Fault>> {
+        let deliveries = self.lane.subscribe("sink", Prefetch { messages: 100 }).await.unwrap();
+        let (frame, stop) = (self.frame.clone(), self.stop.clone());
+        tokio::spawn(async move { frame.run(deliveries, stop).await })
+    }
+
+    async fn depth(&self) -> (u64, u64) {
+        let Depth { ready, held, .. } = self.lane.depth("sink").await.unwrap();
+        (ready, held)
+    }
+
+    /// Runs until nothing is left in the lane, then stops.
+    async fn until_empty(&self) {
+        let running = self.start().await;
+        until(async || self.depth().await == (0, 0)).await;
+        self.stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+
+    fn documents(&self) -> Vec<String> {
+        self.sink.documents.lock().keys().cloned().collect()
+    }
+}
+
+fn item(id: &str) -> Item {
+    Item { id: id.into(), json: format!("{{\"id\":\"{id}\"}}").into() }
+}
+
+/// Waits for a condition; paused time makes the waits free and the bound a matter of steps.
+async fn until(mut condition: impl AsyncFnMut() -> bool) {
+    for _ in 0..100_000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::advance(Duration::from_millis(10)).await;
+        tokio::task::yield_now().await;
+    }
+    panic!("the condition never came true");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_delivery_has_its_own_verdict() {
+    let rig = Rig::new(|item, tries| {
+        Ok(match (item.id.as_str(), tries) {
+            ("bad", _) => Verdict::Rejected("never".into()),
+            ("slow", 1..=5) => Verdict::Retry("not now".into()),
+            _ => Verdict::Delivered,
+        })
+    })
+    .await;
+    rig.publish(&["a", "bad", "slow", "b"]).await;
+    rig.until_empty().await;
+    assert_eq!(rig.documents(), ["a", "b", "slow"]);
+    assert_eq!(*rig.dead.buried.lock(), [("bad".to_owned(), "never".to_owned())]);
+    let tries = rig.sink.tries.lock().clone();
+    assert_eq!(tries, [("a", 1), ("b", 1), ("bad", 1), ("slow", 6)].map(|(id, n)| (id.to_owned(), n)).into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_waits_holds_up_only_its_own_delivery() {
+    let rig =
+        Rig::new(|item, _| Ok(if item.id == "slow" { Verdict::Retry("not now".into()) } else { Verdict::Delivered }))
+            .await;
+    rig.publish(&["a", "slow", "b"]).await;
+    rig.lane.publish(lane::pack(&[item("c"), item("slow"), item("d")])).await.unwrap();
+    let running = rig.start().await;
+    until(async || rig.depth().await == (0, 2)).await;
+    assert_eq!(rig.documents(), ["a", "b", "c", "d"]);
+    rig.stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(rig.depth().await, (2, 0), "what was not delivered is given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_delays_and_loses_nothing() {
+    let rig = Rig::new(|_, tries| if tries < 20 { Err(away()) } else { Ok(Verdict::Delivered) }).await;
+    rig.publish(&["a", "b"]).await;
+    rig.until_empty().await;
+    assert_eq!(rig.documents(), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_refused_is_acknowledged_before_it_is_buried() {
+    let rig = Rig::new(|_, _| Ok(Verdict::Rejected("never".into()))).await;
+    rig.dead.away.store(usize::MAX, SeqCst);
+    rig.publish(&["a"]).await;
+    let running = rig.start().await;
+    until(async || rig.dead.away.load(SeqCst) < usize::MAX - 3).await;
+    assert_eq!(rig.depth().await, (0, 1));
+    rig.dead.away.store(0, SeqCst);
+    until(async || rig.depth().await == (0, 0)).await;
+    rig.stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(rig.dead.buried.lock().len(), 1);
+    assert_eq!(rig.sink.tries.lock()["a"], 1, "a refused item is not offered again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_none_of_ours_is_buried_whole() {
+    let rig = Rig::new(|_, _| Ok(Verdict::Delivered)).await;
+    let mut message = Message::new("odd", "body");
+    message.headers.push((lane::BATCH_HEADER.into(), "2".into()));
+    rig.lane.publish(vec![message]).await.unwrap();
+    rig.publish(&["a"]).await;
+    rig.until_empty().await;
+    assert_eq!(rig.documents(), ["a"]);
+    let buried = rig.dead.buried.lock().clone();
+    assert!(buried.len() == 1 && buried[0].0 == "odd" && buried[0].1.starts_with("not a message"), "{buried:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_hurts_only_the_item_that_made_it() {
+    let rig = Rig::new(|item, _| {
+        assert_ne!(item.id, "bomb");
+        Ok(Verdict::Delivered)
+    })
+    .await;
+    rig.publish(&["a", "bomb", "b"]).await;
+    rig.until_empty().await;
+    assert_eq!(rig.documents(), ["a", "b"]);
+    assert_eq!(*rig.dead.buried.lock(), [("bomb".to_owned(), "the connector panicked over it".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_needs_an_operator_ends_the_run_and_loses_nothing() {
+    let rig = Rig::new(|_, _| Err(Fault::new(FaultKind::Misconfigured, "wrong password"))).await;
+    rig.publish(&["a", "b"]).await;
+    let error = rig.start().await.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "wrong password");
+    assert_eq!(rig.depth().await, (2, 0));
+    assert!(!rig.stop.is_cancelled(), "other connectors go on");
+}
+
+/// Never answers.
+struct Hung;
+
+#[async_trait]
+impl Connector for Hung {
+    async fn deliver(&self, _: &[Item]) -> Result<Vec<Verdict>, Fault> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_sink_pushes_back_and_does_not_stop_the_end() {
+    let mut rig = Rig::new(|_, _| Ok(Verdict::Delivered)).await;
+    rig.frame.connector = Arc::new(Hung);
+    rig.frame.settings = Settings { batch_items: 1, concurrency: 2, ..Settings::default() };
+    rig.publish(&["a", "b", "c", "d", "e"]).await;
+    let deliveries = rig.lane.subscribe("sink", Prefetch { messages: 3 }).await.unwrap();
+    let (frame, stop) = (rig.frame.clone(), rig.stop.clone());
+    let running = tokio::spawn(async move { frame.run(deliveries, stop).await });
+    until(async || rig.frame.counts.received.load(SeqCst) == 3).await;
+    assert_eq!(rig.depth().await, (2, 3));
+    rig.stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(rig.depth().await, (5, 0));
+}
+
+/// A subscription that is away now and then, and counts what is done with its one delivery.
+struct Flaky {
+    script: Vec<Result<(), FaultKind>>,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    extended: AtomicUsize,
+    acknowledged: AtomicUsize,
+}
+
+struct Logged(Arc<Log>);
+
+#[async_trait]
+impl Settle for Logged {
+    async fn ack(self: Box<Self>) -> Result<(), Fault> {
+        self.0.acknowledged.fetch_add(1, SeqCst);
+        Err(away())
+    }
+
+    async fn release(self: Box<Self>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn extend(&self) -> Result<(), Fault> {
+        self.0.extended.fetch_add(1, SeqCst);
+        Err(away())
+    }
+}
+
+#[async_trait]
+impl Deliveries for Flaky {
+    async fn next(&mut self) -> Result<Option<Delivery>, Fault> {
+        match self.script.pop() {
+            None => Ok(None),
+            Some(Err(kind)) => Err(Fault::new(kind, "the broker failed")),
+            Some(Ok(())) => {
+                let settle = Box::new(Logged(Arc::clone(&self.log)));
+                Ok(Some(Delivery::new(Message::new("a", "{}"), true, None, settle)))
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_away_is_asked_again_and_its_end_is_waited_for() {
+    let rig = Rig::new(|_, tries| if tries < 10 { Err(away()) } else { Ok(Verdict::Delivered) }).await;
+    let log = Arc::new(Log::default());
+    let script = vec![Ok(()), Err(FaultKind::Unavailable), Err(FaultKind::Unavailable)];
+    let flaky = Box::new(Flaky { script, log: Arc::clone(&log) });
+    rig.frame.run(flaky, rig.stop.clone()).await.unwrap();
+    assert_eq!(rig.documents(), ["a"]);
+    assert_eq!(log.acknowledged.load(SeqCst), 1);
+
+    let flaky = Box::new(Flaky { script: vec![Err(FaultKind::Misconfigured)], log });
+    assert_eq!(rig.frame.run(flaky, rig.stop.clone()).await.unwrap_err().kind, FaultKind::Misconfigured);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_time_is_asked_for_while_a_sink_thinks() {
+    let mut rig = Rig::new(|_, _| Ok(Verdict::Delivered)).await;
+    rig.frame.connector = Arc::new(Hung);
+    let log = Arc::new(Log::default());
+    let flaky = Box::new(Flaky { script: vec![Ok(())], log: Arc::clone(&log) });
+    let (frame, stop) = (rig.frame.clone(), rig.stop.clone());
+    let running = tokio::spawn(async move { frame.run(flaky, stop).await });
+    until(async || log.extended.load(SeqCst) >= 3).await;
+    rig.stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(log.acknowledged.load(SeqCst), 0);
+}
+
+/// A real connector behind the frame: every response delivered twice, in two runs, leaves one document.
+#[tokio::test]
+async fn delivered_twice_leaves_one_document() {
+    let dir = tempfile::tempdir().unwrap();
+    let registration = crate::registry().into_iter().find(|r| r.info.name == "filedir").unwrap();
+    let options = serde_json::json!({ "results_dir": dir.path() });
+    let mut rig = Rig::new(|_, _| Ok(Verdict::Delivered)).await;
+    rig.frame.connector = (registration.build)(options.as_object().unwrap()).unwrap();
+    for _ in 0..2 {
+        rig.publish(&["a", "b", "a"]).await;
+        let deliveries = rig.lane.subscribe("sink", Prefetch { messages: 100 }).await.unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn({
+            let (frame, stop) = (rig.frame.clone(), stop.clone());
+            async move { frame.run(deliveries, stop).await }
+        });
+        while rig.depth().await != (0, 0) {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+        running.await.unwrap().unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}
