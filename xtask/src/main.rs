@@ -1,14 +1,43 @@
 //! Maintenance commands of the workspace: `cargo xtask <command>`.
 
 mod fixtures;
+mod tests;
+mod tidy;
 
-use anyhow::{Result, bail};
+use std::path::Path;
+use std::process::ExitCode;
 
-fn main() -> Result<()> {
-    let command = std::env::args().nth(1);
-    match command.as_deref() {
+use anyhow::Result;
+
+const HELP: &str = "\
+cargo xtask <command>
+
+  fixtures      write tests/fixtures again, byte for byte
+  test [args]   install what the tests need and run them all; args go to cargo test
+  tidy          check what no compiler checks: dependencies, shape of files";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next();
+    let rest: Vec<String> = arguments.collect();
+    // The manifest of this crate lies one folder below the workspace.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let done: Result<()> = match command.as_deref() {
         Some("fixtures") => fixtures::write_all(),
-        Some(other) => bail!("unknown command `{other}`; there is: fixtures"),
-        None => bail!("which command? there is: fixtures"),
+        Some("test") => tests::run(root, &rest),
+        Some("tidy") => tidy::run(root),
+        _ => Err(anyhow::anyhow!("which command?\n\n{HELP}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
     }
+}
+
+#[expect(clippy::print_stderr, reason = "a command line tool talks to a person")]
+fn report(text: &str) {
+    eprintln!("xtask: {text}");
 }

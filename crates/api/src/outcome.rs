@@ -20,7 +20,7 @@ pub struct Outcome {
     pub size: u64,
     /// Whether destination archivers were allowed to keep it, after dispatchers had their say.
     pub should_archive: bool,
-    /// Workers and dispatchers that ran, by (round, name).
+    /// Workers that ran, by (round, name).
     pub runs: Vec<Run>,
     /// Workers that were expected and did not run, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -57,10 +57,10 @@ impl Outcome {
     }
 }
 
-/// One plugin that ran on one payload.
+/// One worker that ran on one payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// The plugin.
+    /// The worker.
     pub plugin: String,
     /// The round, from 1.
     pub round: u32,

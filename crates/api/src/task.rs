@@ -101,6 +101,11 @@ pub enum Location {
     },
     /// A regular file beneath a named root that workers can read themselves.
     File(FileRef),
+    /// Nowhere: the provider could not read it, and asking again will not help. The scan still gets its response.
+    Unreadable {
+        /// Why, for a person.
+        reason: String,
+    },
 }
 
 /// A file as it was when its reference was taken. A difference at the fetch is a finding.

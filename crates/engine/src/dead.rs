@@ -1,0 +1,62 @@
+//! The dead lane: what no one could process, with the reason and the original bytes.
+
+use stoq_api::queue::Message;
+use stoq_api::{Fault, Timestamp};
+
+use crate::lanes::Lanes;
+
+/// What a dead letter was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadKind {
+    /// A reference that could not be decoded or fetched.
+    Reference,
+    /// A task that was given up or cannot be read.
+    Task,
+    /// A response that a connector's sink refused for good.
+    Result,
+}
+
+impl DeadKind {
+    /// As it stands in the header.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Task => "task",
+            Self::Result => "result",
+        }
+    }
+}
+
+/// Header: what the letter was, see [`DeadKind::name`].
+pub const KIND: &str = "stoq-kind";
+/// Header: why it is here, one sentence.
+pub const REASON: &str = "stoq-reason";
+/// Header: the intake, lane or connector that gave it up.
+pub const FROM: &str = "stoq-from";
+/// Header: when, microseconds since the epoch.
+pub const AT: &str = "stoq-at";
+
+/// Characters of a reason.
+const MAX_REASON: usize = 2_000;
+
+/// A dead letter for `original`.
+pub fn letter(kind: DeadKind, from: &str, reason: &str, original: &Message) -> Message {
+    let mut letter = original.clone();
+    letter.headers.retain(|(name, _)| !name.starts_with("stoq-"));
+    letter.headers.extend([
+        (KIND.to_owned(), kind.name().to_owned()),
+        (FROM.to_owned(), from.to_owned()),
+        (REASON.to_owned(), reason.chars().take(MAX_REASON).collect()),
+        (AT.to_owned(), Timestamp::now().0.to_string()),
+    ]);
+    letter
+}
+
+/// Puts `original` on the dead lane. Only when this returns may the original be acknowledged.
+///
+/// # Errors
+/// The lane is away.
+pub async fn bury(lanes: &Lanes, kind: DeadKind, from: &str, reason: &str, original: &Message) -> Result<(), Fault> {
+    tracing::error!(kind = kind.name(), from, reason, id = %original.id, "put on the dead lane");
+    lanes.dead.publish(vec![letter(kind, from, reason, original)]).await
+}

@@ -1,0 +1,182 @@
+//! From bytes to an outcome: the visits of a payload to a slot, external workers between them, and archivers at the end.
+
+mod external;
+pub(crate) mod report;
+
+use bytes::Bytes;
+use stoq_api::outcome::Edge;
+use stoq_api::scanner::Remaining;
+use stoq_api::{Content, Fault, Finding, FindingKind, Outcome, PayloadId, PayloadMeta, Sha256, Task};
+use stoq_jail::{Answer, JobItem};
+
+use self::report::Merged;
+use crate::rounds::wire::Header;
+use crate::surroundings::Surroundings;
+
+/// A task with its bytes.
+pub struct Fetch {
+    /// The task.
+    pub task: Task,
+    /// Its bytes.
+    pub content: Content,
+    /// Their digest.
+    pub sha256: Sha256,
+    /// How they differ from what the reference said.
+    pub mismatch: Option<Finding>,
+    /// What the scan's budgets leave.
+    pub remaining: Remaining,
+}
+
+/// A payload that was looked at.
+pub struct Examined {
+    /// What was found. Its edges name every child that came; the ledger may refuse some.
+    pub outcome: Outcome,
+    /// The children's bytes, one for each edge.
+    pub children: Vec<Content>,
+    /// No plugin was stopped: the same bytes would give the same outcome again.
+    pub clean: bool,
+    /// What later plugins of children may want to know.
+    pub hints: Hints,
+}
+
+/// What a payload's children are told of it, beyond its id.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    /// Its media type.
+    pub mimetype: Option<String>,
+}
+
+/// Examines several payloads, in one request to a slot where they are small.
+pub async fn examine(around: &Surroundings, fetches: Vec<Fetch>) -> Vec<Examined> {
+    let (deep, wanted): (Vec<bool>, Vec<Header>) = fetches.iter().map(|f| (too_deep(&f.task), header(&f.task))).unzip();
+    let mut items = Vec::with_capacity(fetches.len());
+    for ((fetch, header), deep) in fetches.iter().zip(&wanted).zip(&deep) {
+        if !deep && worth_a_visit(header) {
+            items.push(item(fetch, header));
+        }
+    }
+    let mut answers = if items.is_empty() { Vec::new() } else { around.runner.run(items).await }.into_iter();
+    let visits = fetches.into_iter().zip(wanted).zip(deep).map(|((fetch, header), deep)| {
+        let answer = if !deep && worth_a_visit(&header) { answers.next() } else { None };
+        one(around, fetch, header, answer, deep)
+    });
+    futures::future::join_all(visits).await
+}
+
+/// Payloads that are not to be scanned and that nobody asked for by name stay out of the slots.
+fn worth_a_visit(header: &Header) -> bool {
+    header.meta.should_scan || !header.wanted.is_empty()
+}
+
+fn too_deep(task: &Task) -> bool {
+    task.depth > task.scan.budgets.max_depth
+}
+
+fn header(task: &Task) -> Header {
+    let mut wanted = Vec::new();
+    if task.payload_meta.should_scan {
+        if task.is_root() {
+            wanted.extend(task.scan.start_dispatch.iter().map(|w| (w.clone(), "start".to_owned())));
+        }
+        wanted
+            .extend(task.payload_meta.dispatch_to.iter().map(|w| (w.clone(), "dispatch_to of its origin".to_owned())));
+    }
+    Header {
+        meta: task.payload_meta.clone(),
+        request_meta: task.scan.request_meta.clone(),
+        ancestors: task.ancestors.clone(),
+        wanted,
+        allowed: task.scan.allowed_plugins.clone(),
+        state: None,
+    }
+}
+
+fn item(fetch: &Fetch, header: &Header) -> JobItem {
+    JobItem {
+        // A header is made of what serde wrote before; it cannot fail to be written again.
+        header: serde_json::to_vec(header).map(Bytes::from).unwrap_or_default(),
+        content: fetch.content.clone(),
+        remaining: fetch.remaining,
+    }
+}
+
+async fn one(around: &Surroundings, fetch: Fetch, mut header: Header, answer: Option<Answer>, deep: bool) -> Examined {
+    let task = &fetch.task;
+    let mut merged = Merged::new(task.payload_id, fetch.sha256, fetch.content.len());
+    merged.outcome.findings.extend(fetch.mismatch.clone());
+    if deep {
+        merged.too_deep(task.scan.budgets.max_depth);
+    }
+    let mut next = answer;
+    while let Some(answer) = next.take() {
+        let Some(pending) = merged.take(around, answer, &fetch.remaining, task) else { break };
+        let asked = external::run_all(around, &fetch, &header.meta, pending.external).await;
+        let looked_at = asked.iter().any(|run| around.rules.look_at(&run.run.plugin));
+        header.wanted = merged.take_external(task, asked);
+        header.state = Some(merged.state(pending.state));
+        let waits = header.state.as_ref().is_some_and(|state| !state.deferred.is_empty());
+        if waits || looked_at || !header.wanted.is_empty() {
+            next = around.runner.run(vec![item(&fetch, &header)]).await.into_iter().next();
+        }
+    }
+    let mut examined = merged.finish();
+    archive(around, task, &fetch.content, &mut examined.outcome).await;
+    examined
+}
+
+/// Destination archivers, one after the other: they are few, and each is told what the payload's plugins found.
+async fn archive(around: &Surroundings, task: &Task, content: &Content, outcome: &mut Outcome) {
+    let wanted = task.scan.request_meta.archive_payloads && task.payload_meta.should_archive && outcome.should_archive;
+    if !wanted || around.archivers.is_empty() {
+        return;
+    }
+    let results = crate::assemble::alone(task, outcome);
+    for (name, archiver) in &around.archivers {
+        let kept = around
+            .patiently("archive a payload", || archiver.archive(content, &results, &task.scan.request_meta))
+            .await;
+        match kept {
+            Ok(said) => outcome.archivers.push(name, said),
+            Err(fault) => {
+                outcome.archivers.push(name, None);
+                outcome.errors.push(error(name, &archive_failed(&fault), task.payload_id));
+            }
+        }
+    }
+}
+
+fn archive_failed(fault: &Fault) -> String {
+    format!("archiver:failed to archive: {}", stoq_api::fault::chain(fault))
+}
+
+pub(crate) fn error(plugin: &str, text: &str, payload: PayloadId) -> stoq_api::ErrorEntry {
+    stoq_api::ErrorEntry {
+        error: text.to_owned(),
+        plugin_name: (!plugin.is_empty()).then(|| plugin.to_owned()),
+        payload_id: Some(payload),
+    }
+}
+
+/// The outcome of a payload that could not be fetched.
+pub fn unfetched(task: &Task, finding: Finding) -> Outcome {
+    let mut outcome = Outcome::empty(task.payload_id, None, task.size);
+    outcome.errors.push(error("", &format!("unable to read payload: {}", finding.detail), task.payload_id));
+    outcome.findings.push(finding);
+    outcome
+}
+
+/// The outcome of a payload that was given up.
+pub fn given_up(task: &Task, attempts: u32) -> Outcome {
+    let detail =
+        format!("given up after {attempts} attempts: the worker died or lost its surroundings on each of them");
+    let mut outcome = Outcome::empty(task.payload_id, task.sha256, task.size);
+    outcome.errors.push(error("", &format!("unable to process payload: {detail}"), task.payload_id));
+    outcome.findings.push(Finding::new(FindingKind::Quarantined, detail));
+    outcome
+}
+
+/// An edge to a child as it was received.
+pub(crate) fn edge(task: &Task, plugin: &str, ordinal: u32, meta: PayloadMeta, sha256: Sha256, size: u64) -> Edge {
+    let child = PayloadId::child(task.scan_id, &sha256, meta.should_scan, &meta.dispatch_to);
+    Edge { child, plugin: plugin.to_owned(), ordinal, sha256, size, meta }
+}

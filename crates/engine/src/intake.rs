@@ -1,0 +1,232 @@
+//! The provider role: references become tasks on the root lane, whatever provider they come from.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::FutureExt;
+use stoq_api::payload::RequestMeta;
+use stoq_api::plugin::{Provider, Reference, Root, RootBytes, Taken};
+use stoq_api::store::StoreKey;
+use stoq_api::task::ScanHead;
+use stoq_api::{Budgets, Content, Fault, FaultKind, Location, PayloadId, RootRef, ScanId, Sha256, Task, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use crate::lanes::{self, BATCH_ITEMS};
+use crate::surroundings::Surroundings;
+
+/// What every scan of one intake has in common.
+#[derive(Clone, Debug)]
+pub struct IntakeSettings {
+    /// The configured name of the intake.
+    pub source: String,
+    /// Budgets of its scans.
+    pub budgets: Budgets,
+    /// Workers that run on its roots.
+    pub start_dispatch: Vec<String>,
+    /// Merged into each request's metadata.
+    pub request_meta: RequestMeta,
+    /// Whose payloads these are.
+    pub tenant: Option<String>,
+}
+
+/// How far an intake got.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// References whose tasks are published.
+    pub taken: AtomicU64,
+    /// Bytes of their roots, as far as known.
+    pub bytes: AtomicU64,
+}
+
+/// One provider and what its scans have in common.
+pub struct Intake {
+    around: Arc<Surroundings>,
+    settings: IntakeSettings,
+    progress: Arc<Progress>,
+}
+
+impl Intake {
+    /// An intake that publishes into `around`'s lanes.
+    pub fn new(around: Arc<Surroundings>, settings: IntakeSettings) -> Self {
+        Self { around, settings, progress: Arc::default() }
+    }
+
+    /// How far it got; may be kept and read while it runs.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Takes references until the provider has no more or `stop` is cancelled.
+    ///
+    /// # Errors
+    /// The provider is gone for good, or the lane was away for longer than is waited.
+    pub async fn run(&self, provider: &mut dyn Provider, stop: &CancellationToken) -> Result<(), Fault> {
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                next = provider.next() => next,
+            };
+            let Some(first) = pass_on_or_wait(next).await? else { continue };
+            let Some(first) = first else { return Ok(()) };
+            let mut batch = vec![first];
+            let mut ended = false;
+            // Whatever is ready now goes along; nothing is waited for.
+            while batch.len() < BATCH_ITEMS && !ended {
+                match provider.next().now_or_never() {
+                    Some(Ok(Some(reference))) => batch.push(reference),
+                    Some(Ok(None)) => ended = true,
+                    Some(Err(fault)) if fault.is_transient() => break,
+                    Some(Err(fault)) => {
+                        self.take(batch).await?;
+                        return Err(fault);
+                    }
+                    None => break,
+                }
+            }
+            self.take(batch).await?;
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Publishes the tasks of references, then tells their sources.
+    async fn take(&self, references: Vec<Reference>) -> Result<(), Fault> {
+        let mut tasks = Vec::with_capacity(references.len());
+        let mut takens: Vec<Box<dyn Taken>> = Vec::with_capacity(references.len());
+        let mut bytes = 0;
+        for reference in references {
+            let (new, taken) = self.tasks(reference).await?;
+            bytes += new.iter().map(|task| task.size).sum::<u64>();
+            tasks.extend(new);
+            takens.push(taken);
+        }
+        let messages = lanes::pack(&tasks)?;
+        let lane = &self.around.lanes.roots;
+        self.around.patiently("publish tasks", || lane.publish(messages.clone())).await?;
+        for taken in takens {
+            taken.taken().await?;
+            self.progress.taken.fetch_add(1, Ordering::Relaxed);
+        }
+        self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn tasks(&self, reference: Reference) -> Result<(Vec<Task>, Box<dyn Taken>), Fault> {
+        let Reference { identity, roots, request_meta, taken } = reference;
+        let body = digest_of(&roots);
+        let scan_id = ScanId::derive(&self.settings.source, &identity, &body);
+        let first_seen = Timestamp::now();
+        let mut parts = Vec::with_capacity(roots.len());
+        for (ordinal, root) in (0_u32..).zip(roots) {
+            parts.push(self.root(PayloadId::root(scan_id, ordinal), root, first_seen).await?);
+        }
+        let head = ScanHead {
+            source: self.settings.source.clone(),
+            first_seen,
+            roots: parts.iter().map(|(root, _)| root.clone()).collect(),
+            budgets: self.settings.budgets,
+            request_meta: merge(&self.settings.request_meta, request_meta),
+            start_dispatch: self.settings.start_dispatch.clone(),
+            tenant: self.settings.tenant.clone(),
+            allowed_plugins: None,
+            replay_of: None,
+            trace: None,
+        };
+        if head.roots.len() > 1 {
+            let ledger = &self.around.ledger;
+            self.around.patiently("open a scan", || ledger.open(scan_id, &head, Timestamp::now())).await?;
+        }
+        let tasks = parts
+            .into_iter()
+            .map(|(root, inline)| Task {
+                scan_id,
+                payload_id: root.id,
+                scan: head.clone(),
+                parent: None,
+                ancestors: Vec::new(),
+                depth: 0,
+                sha256: root.sha256,
+                size: root.size,
+                location: root.location,
+                payload_meta: root.payload_meta,
+                inline,
+            })
+            .collect();
+        Ok((tasks, taken))
+    }
+
+    async fn root(&self, id: PayloadId, root: Root, seen: Timestamp) -> Result<(RootRef, bytes::Bytes), Fault> {
+        let mut inline = bytes::Bytes::new();
+        let (sha256, size, location) = match root.bytes {
+            RootBytes::File(file) => (None, file.size, Location::File(file)),
+            RootBytes::Unreadable { reason, size } => (None, size, Location::Unreadable { reason }),
+            RootBytes::Content(content) => {
+                let sha256 = hash(&content).await?;
+                let size = content.len();
+                let location = if size <= self.around.settings.inline_limit {
+                    inline = content.to_bytes().map_err(unreadable)?;
+                    Location::Inline
+                } else {
+                    let key = StoreKey { day: seen.day(), sha256 };
+                    let store = &self.around.store;
+                    self.around.patiently("store a payload", || store.put(&key, &content)).await?;
+                    Location::Store { day: key.day, sha256 }
+                };
+                (Some(sha256), size, location)
+            }
+        };
+        Ok((RootRef { id, sha256, size, location, payload_meta: root.meta }, inline))
+    }
+}
+
+/// `Some(Some(reference))`, `Some(None)` at the end, `None` after a pause because the source is away.
+async fn pass_on_or_wait(next: Result<Option<Reference>, Fault>) -> Result<Option<Option<Reference>>, Fault> {
+    const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+    match next {
+        Ok(reference) => Ok(Some(reference)),
+        Err(fault) if fault.is_transient() => {
+            tracing::warn!(error = %stoq_api::fault::chain(&fault), "the source is away; trying again");
+            tokio::time::sleep(PAUSE).await;
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+/// What stands for the message's body in the scan id: the roots' bytes where the provider has read them.
+fn digest_of(roots: &[Root]) -> Sha256 {
+    match roots {
+        [Root { bytes: RootBytes::Content(Content::Bytes(bytes)), .. }] => Sha256::of(bytes),
+        _ => Sha256::of(b""),
+    }
+}
+
+async fn hash(content: &Content) -> Result<Sha256, Fault> {
+    match content {
+        Content::Bytes(bytes) => Ok(Sha256::of(bytes)),
+        Content::File { .. } => {
+            let content = content.clone();
+            let digest = tokio::task::spawn_blocking(move || content.sha256()).await;
+            digest
+                .map_err(|e| Fault::because(FaultKind::Unavailable, "hashing a payload failed", e))?
+                .map_err(unreadable)
+        }
+    }
+}
+
+fn unreadable(error: std::io::Error) -> Fault {
+    Fault::because(FaultKind::Unavailable, "a payload cannot be read from its spool file", error)
+}
+
+/// The run's own metadata under the reference's: what the reference says wins.
+fn merge(run: &RequestMeta, reference: RequestMeta) -> RequestMeta {
+    let mut extra_data = run.extra_data.clone();
+    extra_data.extend(reference.extra_data);
+    RequestMeta {
+        archive_payloads: run.archive_payloads && reference.archive_payloads,
+        source: reference.source.or_else(|| run.source.clone()),
+        extra_data,
+    }
+}

@@ -1,0 +1,108 @@
+//! The lanes: queues of our own, and how tasks are packed into their messages.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use stoq_api::queue::{Message, Queue};
+use stoq_api::{EnvelopeError, Fault, FaultKind, Response, Task, envelope};
+
+/// Subscription that workers share on the task lanes.
+pub const WORKERS: &str = "workers";
+/// Subscription on the dead lane.
+pub const DEAD: &str = "dead";
+/// Header of a task message that was taken apart from a redelivered one: its task may have been started before.
+pub const AGAIN: &str = "stoq-again";
+
+/// Most tasks in one message.
+pub const BATCH_ITEMS: usize = 16;
+/// Most bytes of inline content in one message of several tasks.
+pub const BATCH_BYTES: usize = 1 << 20;
+/// A task with more inline bytes than this travels alone.
+pub const ALONE_BYTES: usize = 64 << 10;
+
+/// The queues between the roles.
+#[derive(Clone)]
+pub struct Lanes {
+    /// Tasks of extracted payloads: unbounded, served first, so that scans finish.
+    pub children: Arc<dyn Queue>,
+    /// Tasks of roots: bounded, so that providers stop pulling.
+    pub roots: Arc<dyn Queue>,
+    /// One response per scan, to every connector.
+    pub results: Arc<dyn Queue>,
+    /// What no one could process, with the reason.
+    pub dead: Arc<dyn Queue>,
+}
+
+impl Lanes {
+    /// Makes the lanes, with one subscription on the result lane for each connector.
+    ///
+    /// # Errors
+    /// A queue exists with other settings, or cannot be reached.
+    pub async fn declare(&self, connectors: &[&str]) -> Result<(), Fault> {
+        self.children.declare(&[WORKERS]).await?;
+        self.roots.declare(&[WORKERS]).await?;
+        self.results.declare(connectors).await?;
+        self.dead.declare(&[DEAD]).await
+    }
+}
+
+/// Packs tasks into messages, in order.
+///
+/// # Errors
+/// A task cannot be encoded; see [`EnvelopeError`].
+pub fn pack(tasks: &[Task]) -> Result<Vec<Message>, Fault> {
+    let mut messages = Vec::new();
+    let mut start = 0;
+    while start < tasks.len() {
+        let mut end = start + 1;
+        let mut bytes = tasks[start].inline.len();
+        if bytes <= ALONE_BYTES {
+            while end < tasks.len()
+                && end - start < BATCH_ITEMS
+                && tasks[end].inline.len() <= ALONE_BYTES
+                && bytes + tasks[end].inline.len() <= BATCH_BYTES
+            {
+                bytes += tasks[end].inline.len();
+                end += 1;
+            }
+        }
+        messages.push(message(&tasks[start..end])?);
+        start = end;
+    }
+    Ok(messages)
+}
+
+/// Takes a message apart: one message for each of its tasks, marked as perhaps started before.
+///
+/// # Errors
+/// As for [`pack`].
+pub fn take_apart(tasks: &[Task]) -> Result<Vec<Message>, Fault> {
+    tasks
+        .iter()
+        .map(|task| {
+            let mut single = message(std::slice::from_ref(task))?;
+            single.headers.push((AGAIN.to_owned(), "1".to_owned()));
+            Ok(single)
+        })
+        .collect()
+}
+
+fn message(tasks: &[Task]) -> Result<Message, Fault> {
+    let id = tasks.first().map(|task| task.payload_id.to_string()).unwrap_or_default();
+    let body = envelope::encode(tasks).map_err(unencodable)?;
+    Ok(Message::new(id, body))
+}
+
+fn unencodable(error: EnvelopeError) -> Fault {
+    Fault::because(FaultKind::Refused, "a task cannot be put into a message", error)
+}
+
+/// A response as a message of the result lane: compact JSON under the scan's id.
+///
+/// # Errors
+/// The response cannot be written as JSON.
+pub fn result(response: &Response) -> Result<Message, Fault> {
+    let body = serde_json::to_vec(response)
+        .map_err(|e| Fault::because(FaultKind::Refused, "a response cannot be written as JSON", e))?;
+    Ok(Message::new(response.scan_id.to_string(), Bytes::from(body)))
+}

@@ -1,0 +1,63 @@
+//! What the engine tells the rounds of one payload, and what they answer. Both cross the slot's socket as JSON.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use stoq_api::{Ancestor, Finding, NotRun, PayloadMeta, RequestMeta, Run};
+
+/// Told to the rounds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Header {
+    /// The payload's metadata.
+    pub(crate) meta: PayloadMeta,
+    /// The request's metadata.
+    pub(crate) request_meta: RequestMeta,
+    /// The payloads above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ancestors: Vec<Ancestor>,
+    /// Workers wanted from outside, with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) wanted: Vec<(String, String)>,
+    /// Only these plugins may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) allowed: Option<Vec<String>>,
+    /// Where earlier rounds of this payload stood, if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<State>,
+}
+
+/// Where the rounds of one payload stand between two visits to a slot.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Rounds so far.
+    pub(crate) round: u32,
+    /// Workers that ran, with their results.
+    pub(crate) runs: Vec<Run>,
+    /// What dispatchers said.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub(crate) dispatch_meta: Map<String, Value>,
+    /// Workers that wait for others, with reasons.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) deferred: Vec<(String, Vec<String>)>,
+    /// A dispatcher kept destination archivers away.
+    #[serde(default)]
+    pub(crate) keep_from_archive: bool,
+    /// Workers that will not run, said already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) not_run: Vec<NotRun>,
+}
+
+/// Answered by the rounds. Everything in it was said by a slot and is believed no further than that.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// Where the rounds stand now.
+    pub(crate) state: State,
+    /// External workers that can run now: (worker, round, reasons).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) external: Vec<(String, u32, Vec<String>)>,
+    /// Errors of this visit: (plugin, text).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) errors: Vec<(String, String)>,
+    /// Findings of this visit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) findings: Vec<Finding>,
+}

@@ -1,0 +1,106 @@
+//! The workload that slots run: plugins built from a plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use stoq_api::scanner::{Built, Dispatcher, Registration, Scanner};
+use stoq_jail::work::{Hello, Item, Wire, Workload};
+
+use super::resolve::Known;
+use super::wire::{Header, Report};
+use crate::plan::{Plan, PlanReport, PlannedPlugin};
+use crate::rules::Rules;
+
+/// All plugins of a plan, ready to run.
+pub struct Rounds {
+    pub(super) plan: Plan,
+    pub(super) rules: Rules,
+    plugins: Vec<Ready>,
+    numbers: BTreeMap<String, u16>,
+    serial: AtomicU64,
+}
+
+struct Ready {
+    scanner: Option<Arc<dyn Scanner>>,
+    dispatcher: Option<Arc<dyn Dispatcher>>,
+    required: BTreeSet<String>,
+}
+
+/// Builds the workload of a plan from a registry of plugins.
+///
+/// # Errors
+/// The configuration is not a plan, names a plugin that the registry does not have, or a plugin cannot be built; one
+/// sentence for each.
+pub fn build(config: &[u8], registry: &[Registration]) -> Result<Hello, String> {
+    let plan: Plan = serde_json::from_slice(config).map_err(|e| format!("the plan cannot be read: {e}"))?;
+    let rules = Rules::compile(&plan.rules).map_err(|problems| problems.join("; "))?;
+    let mut report = PlanReport::default();
+    let mut plugins = Vec::new();
+    for planned in &plan.plugins {
+        let registration = registry
+            .iter()
+            .find(|r| r.info.name == planned.name)
+            .ok_or_else(|| format!("there is no plugin named {}", planned.name))?;
+        let built = (registration.build)(&planned.build).map_err(|e| format!("plugin {}: {e}", planned.name))?;
+        plugins.push(ready(registration, built, planned, &mut report));
+    }
+    let numbers = super::numbers(plan.plugins.iter().map(|p| p.name.clone()));
+    let rounds = Rounds { plan, rules, plugins, numbers, serial: AtomicU64::new(0) };
+    let message = serde_json::to_vec(&report).map_err(|e| e.to_string())?;
+    Ok(Hello { workload: Box::new(rounds), message })
+}
+
+fn ready(registration: &Registration, built: Built, planned: &PlannedPlugin, report: &mut PlanReport) -> Ready {
+    let name = &planned.name;
+    let mut required = built.required_workers;
+    required.extend(planned.required_workers.iter().cloned());
+    required.extend(registration.info.required_workers.iter().map(|r| (*r).to_owned()));
+    report.warnings.extend(built.warnings.into_iter().map(|w| (name.clone(), w)));
+    if let Some(digest) = built.ruleset {
+        report.rulesets.insert(name.clone(), digest);
+    }
+    Ready { scanner: built.scanner, dispatcher: built.dispatcher, required }
+}
+
+impl Rounds {
+    pub(super) fn worker(&self, name: &str) -> Option<(u16, Arc<dyn Scanner>)> {
+        let number = *self.numbers.get(name)?;
+        let scanner = self.plugins[usize::from(number)].scanner.as_ref()?;
+        Some((number, Arc::clone(scanner)))
+    }
+
+    pub(super) fn dispatcher(&self, name: &str) -> Option<(u16, Arc<dyn Dispatcher>)> {
+        let number = *self.numbers.get(name)?;
+        let dispatcher = self.plugins[usize::from(number)].dispatcher.as_ref()?;
+        Some((number, Arc::clone(dispatcher)))
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(Duration::from_millis(self.plan.plugin_deadline_ms))
+    }
+
+    pub(super) fn missing_requirement(&self, worker: &str, done: &BTreeSet<String>) -> Option<&str> {
+        self.required(worker)?.iter().find(|name| !done.contains(*name)).map(String::as_str)
+    }
+}
+
+impl Known for Rounds {
+    fn required(&self, worker: &str) -> Option<&BTreeSet<String>> {
+        match self.worker(worker) {
+            Some((number, _)) => Some(&self.plugins[usize::from(number)].required),
+            None => self.plan.external.get(worker).map(|external| &external.required_workers),
+        }
+    }
+}
+
+impl Workload for Rounds {
+    fn run(&self, item: &Item<'_>, wire: &mut dyn Wire) -> Vec<u8> {
+        // The engine wrote the header; if it cannot be read the answer is an empty report, which the engine refuses.
+        let Ok(header) = serde_json::from_slice::<Header>(item.header) else { return Vec::new() };
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let report: Report = super::visit(self, item, &header, serial, wire);
+        serde_json::to_vec(&report).unwrap_or_default()
+    }
+}

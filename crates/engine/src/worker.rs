@@ -1,0 +1,277 @@
+//! The worker role: takes tasks off the lanes, one message at a time each, and acknowledges last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stoq_api::queue::{Deliveries, Delivery, Message, Prefetch};
+use stoq_api::scanner::Remaining;
+use stoq_api::{EnvelopeError, Fault, FaultKind, Outcome, PayloadId, Task, Timestamp, envelope};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::dead::{self, DeadKind};
+use crate::examine::{self, Examined, Fetch};
+use crate::fetch::{Fetched, fetch};
+use crate::lanes::{self, AGAIN, WORKERS};
+use crate::settle;
+use crate::surroundings::Surroundings;
+
+/// How often a delivery in work asks its queue for more time.
+const EXTEND_EVERY: Duration = Duration::from_secs(10);
+/// Pause while a lane is away.
+const AWAY: Duration = Duration::from_millis(500);
+
+/// A worker. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Worker {
+    around: Arc<Surroundings>,
+    room: Arc<Semaphore>,
+    settled: Arc<Notify>,
+}
+
+/// Which lane a message came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    Roots,
+    Children,
+}
+
+impl Worker {
+    /// A worker in `around`.
+    pub fn new(around: Arc<Surroundings>) -> Self {
+        let room = Arc::new(Semaphore::new(around.settings.concurrency.max(1)));
+        Self { around, room, settled: Arc::default() }
+    }
+
+    /// Rung after every message that was settled or given back.
+    pub fn settled(&self) -> Arc<Notify> {
+        Arc::clone(&self.settled)
+    }
+
+    /// Works until `stop` is cancelled, then finishes what it holds; until `force` is cancelled, then drops it, which
+    /// gives it back.
+    ///
+    /// # Errors
+    /// The lanes cannot be subscribed to.
+    pub async fn run(&self, stop: &CancellationToken, force: &CancellationToken) -> Result<(), Fault> {
+        let prefetch =
+            Prefetch { messages: u32::try_from(self.around.settings.concurrency).unwrap_or(u32::MAX).max(1) };
+        let mut children = self.around.lanes.children.subscribe(WORKERS, prefetch).await?;
+        let mut roots = self.around.lanes.roots.subscribe(WORKERS, prefetch).await?;
+        let tracker = TaskTracker::new();
+        let work = async {
+            while let Some((lane, delivery)) = next(&mut children, &mut roots, stop).await {
+                let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
+                let worker = self.clone();
+                tracker.spawn(async move {
+                    worker.handle(lane, delivery).await;
+                    drop(permit);
+                    worker.settled.notify_waiters();
+                });
+            }
+            tracker.close();
+            tracker.wait().await;
+        };
+        tokio::select! {
+            () = work => {}
+            () = force.cancelled() => tracing::warn!("stopping now; unfinished work is given back"),
+        }
+        Ok(())
+    }
+
+    /// One message from delivery to verdict. Whatever fails on the way leads to a message that is given back.
+    async fn handle(&self, lane: Lane, delivery: Delivery) {
+        let id = delivery.message.id.clone();
+        let work = self.process(lane, &delivery);
+        match keep_alive(&delivery, work).await {
+            Ok(()) => {
+                if let Err(fault) = delivery.ack().await {
+                    tracing::warn!(%id, error = %stoq_api::fault::chain(&fault), "not acknowledged; it will come again");
+                }
+            }
+            Err(fault) => {
+                tracing::error!(%id, error = %stoq_api::fault::chain(&fault), "given back");
+                delivery.release().await.ok();
+            }
+        }
+    }
+
+    async fn process(&self, lane: Lane, delivery: &Delivery) -> Result<(), Fault> {
+        let message = &delivery.message;
+        let first = delivery.first && message.header(AGAIN).is_none();
+        let frames = match envelope::decode(&message.body) {
+            Ok(frames) => frames,
+            Err(error) => return self.bury(&error.to_string(), message).await,
+        };
+        let mut tasks = Vec::with_capacity(frames.len());
+        for frame in frames {
+            match frame.task {
+                Ok(task) => tasks.push(*task),
+                Err(EnvelopeError::Newer(version)) => {
+                    let text = format!(
+                        "a task has header version {version}, which this build does not read; it is left to newer workers"
+                    );
+                    return Err(Fault::new(FaultKind::Refused, text));
+                }
+                Err(error) => self.unreadable(frame.scan_id, frame.payload_id, &error, message).await?,
+            }
+        }
+        if !first && tasks.len() > 1 {
+            return self.take_apart(lane, &tasks).await;
+        }
+        self.scan(tasks, first, message).await
+    }
+
+    /// The sequence of a payload: fetch, examine, settle.
+    async fn scan(&self, tasks: Vec<Task>, first: bool, message: &Message) -> Result<(), Fault> {
+        let mut fetches = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            if !first && self.worn_out(&task, message).await? {
+                continue;
+            }
+            match fetch(&self.around, &task).await? {
+                Fetched::Gone(finding) => {
+                    let outcome = examine::unfetched(&task, finding);
+                    settle::settle_barren(&self.around, task, outcome).await?;
+                }
+                Fetched::Ready { content, sha256, mismatch } => {
+                    let remaining = self.remaining(&task, first).await?;
+                    fetches.push(Fetch { task, content, sha256, mismatch, remaining });
+                }
+            }
+        }
+        let tasks: Vec<Task> = fetches.iter().map(|f| f.task.clone()).collect();
+        let examined = examine::examine(&self.around, fetches).await;
+        self.settle(tasks, examined, first).await
+    }
+
+    async fn settle(&self, tasks: Vec<Task>, examined: Vec<Examined>, first: bool) -> Result<(), Fault> {
+        let mut leaves = Vec::new();
+        let mut trees = Vec::new();
+        for (task, examined) in tasks.into_iter().zip(examined) {
+            match settle::leaf(&task, &examined, first) {
+                Some(frozen) => leaves.push(settle::respond(&self.around, &frozen).await?),
+                None => trees.push(settle::settle(&self.around, task, examined, first)),
+            }
+        }
+        if !leaves.is_empty() {
+            settle::publish_results(&self.around, leaves).await?;
+        }
+        futures::future::try_join_all(trees).await.map(|_| ())
+    }
+
+    /// What the scan's budgets leave for children of this payload. A root that is known to come first has all of it.
+    async fn remaining(&self, task: &Task, first: bool) -> Result<Remaining, Fault> {
+        let budgets = &task.scan.budgets;
+        let all = Remaining { children: budgets.max_payloads, bytes: budgets.bytes_allowed(task.root_bytes()) };
+        if first && task.is_root() && task.scan.roots.len() == 1 {
+            return Ok(all);
+        }
+        let ledger = &self.around.ledger;
+        let spent = self.around.patiently("ask what is left", || ledger.spent(task.scan_id)).await?;
+        let (payloads, bytes) = spent.unwrap_or((0, 0));
+        Ok(Remaining { children: all.children.saturating_sub(payloads), bytes: all.bytes.saturating_sub(bytes) })
+    }
+
+    /// Counts an attempt at redelivered work, and gives the payload up after too many: its bytes are kept for people, a
+    /// dead letter says why, and its scan goes on without it.
+    async fn worn_out(&self, task: &Task, message: &Message) -> Result<bool, Fault> {
+        let ledger = &self.around.ledger;
+        let attempts = self
+            .around
+            .patiently("count an attempt", || ledger.begin(task.scan_id, task.payload_id, Timestamp::now()))
+            .await?;
+        if attempts <= self.around.settings.max_attempts {
+            return Ok(false);
+        }
+        if let Fetched::Ready { content, .. } = fetch(&self.around, task).await? {
+            let name = format!("{}-{}", task.scan_id, task.payload_id);
+            let store = &self.around.store;
+            self.around.patiently("quarantine a payload", || store.keep(&name, &content)).await?;
+        }
+        let outcome = examine::given_up(task, attempts - 1);
+        let reason = outcome.findings.first().map(|f| f.detail.clone()).unwrap_or_default();
+        self.bury(&reason, message).await?;
+        settle::settle_barren(&self.around, task.clone(), outcome).await?;
+        Ok(true)
+    }
+
+    async fn take_apart(&self, lane: Lane, tasks: &[Task]) -> Result<(), Fault> {
+        let messages = lanes::take_apart(tasks)?;
+        let lane = match lane {
+            Lane::Roots => &self.around.lanes.roots,
+            Lane::Children => &self.around.lanes.children,
+        };
+        self.around.patiently("take a message apart", || lane.publish(messages.clone())).await
+    }
+
+    /// A frame whose ids can be read but not its task: the payload is settled as an error, and the message kept.
+    async fn unreadable(
+        &self,
+        scan: stoq_api::ScanId,
+        payload: PayloadId,
+        error: &EnvelopeError,
+        message: &Message,
+    ) -> Result<(), Fault> {
+        self.bury(&error.to_string(), message).await?;
+        let mut outcome = Outcome::empty(payload, None, 0);
+        outcome.errors.push(examine::error("", &format!("unable to read task: {error}"), payload));
+        let ledger = &self.around.ledger;
+        let settled = self
+            .around
+            .patiently("settle an unreadable task", || ledger.settle(scan, None, &outcome, Timestamp::now()))
+            .await?;
+        match settled {
+            stoq_api::ledger::Settled::Frozen => settle::finish(&self.around, scan).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn bury(&self, reason: &str, message: &Message) -> Result<(), Fault> {
+        self.around
+            .patiently("write a dead letter", || {
+                dead::bury(&self.around.lanes, DeadKind::Task, "worker", reason, message)
+            })
+            .await
+    }
+}
+
+/// Children before roots, so that scans finish and the ledger stays small.
+async fn next(
+    children: &mut Box<dyn Deliveries>,
+    roots: &mut Box<dyn Deliveries>,
+    stop: &CancellationToken,
+) -> Option<(Lane, Delivery)> {
+    loop {
+        let (lane, next) = tokio::select! {
+            biased;
+            () = stop.cancelled() => return None,
+            next = children.next() => (Lane::Children, next),
+            next = roots.next() => (Lane::Roots, next),
+        };
+        match next {
+            Ok(Some(delivery)) => return Some((lane, delivery)),
+            Ok(None) => return None,
+            Err(fault) => {
+                tracing::warn!(?lane, error = %stoq_api::fault::chain(&fault), "the lane is away; trying again");
+                tokio::time::sleep(AWAY).await;
+            }
+        }
+    }
+}
+
+/// Runs `work` while asking the queue for more time.
+async fn keep_alive<T>(delivery: &Delivery, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    loop {
+        match tokio::time::timeout(EXTEND_EVERY, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => {
+                if let Err(fault) = delivery.extend().await {
+                    tracing::warn!(error = %stoq_api::fault::chain(&fault), "could not extend a delivery");
+                }
+            }
+        }
+    }
+}
