@@ -23,6 +23,7 @@ use stoq_api::scanner::Registration;
 
 mod decompress;
 mod entropy;
+pub mod exif;
 mod hash;
 pub mod memory_sink;
 pub mod mimetype;
@@ -36,6 +37,7 @@ pub fn registry() -> Vec<Registration> {
     let all = [
         decompress::registration,
         entropy::registration,
+        exif::registration,
         hash::registration,
         mimetype::registration,
         pecarve::registration,
