@@ -64,6 +64,25 @@ pub fn shortened(text: &str, most: usize) -> String {
     }
 }
 
+/// JSON text in which every character that [`acts`] is written `\uXXXX`: the same document, safe to print. Only for text
+/// that is valid JSON on one line, where such characters can stand in strings alone.
+pub(crate) fn json_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(acts) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if acts(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -118,6 +137,14 @@ mod tests {
         fn showing_twice_changes_nothing(text in any_text()) {
             let once = visible(&text).into_owned();
             prop_assert_eq!(visible(&once), once.as_str());
+        }
+
+        #[test]
+        fn json_stays_the_same_document(text in any_text()) {
+            let json = serde_json::to_string(&text).unwrap();
+            let safe = json_line(&json);
+            prop_assert!(!safe.contains(acts));
+            prop_assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), text);
         }
     }
 }

@@ -4,9 +4,15 @@
 //! [`PluginInfo`](stoq_api::scanner::PluginInfo) that the binary hands in, so that a new kind needs no change here.
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 pub mod config;
 pub mod escape;
 pub mod fail;
 pub mod files;
+pub mod logs;
+pub mod metrics;
+pub mod permits;
 pub mod secret;
+pub mod shutdown;
+pub mod supervise;
 pub mod units;

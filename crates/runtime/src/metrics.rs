@@ -1,0 +1,411 @@
+//! Every metric there is: names, labels and help in one place, the same set for each provider, plugin and connector.
+//!
+//! Labels take configured names only (sources, plugins, lanes) and words of this file, never anything that a payload
+//! says: a hostile file name must not become a time series.
+//!
+//! The balance: for each source, `stoq_references_taken_total` = `stoq_responses_total` + `stoq_dead_total` +
+//! `stoq_scans_open`.
+
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use stoq_api::fault::FaultKind;
+use stoq_api::outcome::RunStatus;
+
+/// From a hash of a small file to a slow archive, in seconds.
+const SECONDS: [f64; 14] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
+
+struct Families {
+    registry: Registry,
+    taken: IntCounterVec,
+    responses: IntCounterVec,
+    dead: IntCounterVec,
+    open: IntGaugeVec,
+    received: IntCounterVec,
+    sent: IntCounterVec,
+    errors: IntCounterVec,
+    in_flight: IntGaugeVec,
+    seconds: HistogramVec,
+    slot_kills: IntCounterVec,
+    queue_depth: IntGaugeVec,
+    rules: IntGaugeVec,
+}
+
+static FAMILIES: LazyLock<Families> = LazyLock::new(Families::new);
+
+impl Families {
+    fn new() -> Self {
+        let registry = Registry::new();
+        let families = Self {
+            taken: counter(&registry, "stoq_references_taken_total", "references taken from a source", &["source"]),
+            responses: counter(
+                &registry,
+                "stoq_responses_total",
+                "scans that ended with a response",
+                &["source", "kind"],
+            ),
+            dead: counter(&registry, "stoq_dead_total", "references that went to the dead lane", &["source"]),
+            open: gauge(&registry, "stoq_scans_open", "scans begun and not yet answered", &["source"]),
+            received: counter(&registry, "stoq_in_total", "items that a component was given", &["role", "name"]),
+            sent: counter(&registry, "stoq_out_total", "items that a component dealt with", &["role", "name"]),
+            errors: counter(
+                &registry,
+                "stoq_errors_total",
+                "items that a component failed on",
+                &["role", "name", "kind"],
+            ),
+            in_flight: gauge(&registry, "stoq_in_flight", "items that a component has in hand", &["role", "name"]),
+            seconds: histogram(
+                &registry,
+                "stoq_duration_seconds",
+                "time that a component took for an item",
+                &["role", "name"],
+            ),
+            slot_kills: counter(
+                &registry,
+                "stoq_slot_kills_total",
+                "jailed processes that died or were killed",
+                &["reason"],
+            ),
+            queue_depth: gauge(&registry, "stoq_queue_depth", "messages that wait in a lane", &["lane"]),
+            rules: gauge(&registry, "stoq_ruleset", "1 for the rules in use, by their digest", &["name", "ruleset"]),
+            registry,
+        };
+        register(&families.registry, ProcessCollector::for_self());
+        families
+    }
+}
+
+/// A family cannot be registered only if this file names two alike or one wrongly; the test of all families finds that.
+fn register<C: Collector + 'static>(registry: &Registry, family: C) {
+    if let Err(error) = registry.register(Box::new(family)) {
+        tracing::error!(%error, "a metric is missing");
+    }
+}
+
+#[expect(clippy::expect_used, reason = "names are literals of this file, all of them made in one test")]
+fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let family = IntCounterVec::new(Opts::new(name, help), labels).expect("a valid name");
+    register(registry, family.clone());
+    family
+}
+
+#[expect(clippy::expect_used, reason = "names are literals of this file, all of them made in one test")]
+fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    let family = IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid name");
+    register(registry, family.clone());
+    family
+}
+
+#[expect(clippy::expect_used, reason = "names are literals of this file, all of them made in one test")]
+fn histogram(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    let family =
+        HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels).expect("a valid name");
+    register(registry, family.clone());
+    family
+}
+
+/// The balance of one source.
+#[derive(Clone, Debug)]
+pub struct Source {
+    taken: IntCounter,
+    complete: IntCounter,
+    partial: IntCounter,
+    dead: IntCounter,
+    open: IntGauge,
+}
+
+impl Source {
+    /// The counters of the source with this configured name.
+    pub fn new(name: &str) -> Self {
+        let f = &*FAMILIES;
+        Self {
+            taken: f.taken.with_label_values(&[name]),
+            complete: f.responses.with_label_values(&[name, "complete"]),
+            partial: f.responses.with_label_values(&[name, "partial"]),
+            dead: f.dead.with_label_values(&[name]),
+            open: f.open.with_label_values(&[name]),
+        }
+    }
+
+    /// A reference was taken and its scan begins.
+    pub fn taken(&self) {
+        self.taken.inc();
+        self.open.inc();
+    }
+
+    /// So many scans were open when this process started: they count as taken, so that the balance holds.
+    pub fn resumed(&self, scans: u64) {
+        self.taken.inc_by(scans);
+        self.open.add(i64::try_from(scans).unwrap_or(i64::MAX));
+    }
+
+    /// A scan ended with a response.
+    pub fn answered(&self, complete: bool) {
+        if complete {
+            self.complete.inc()
+        } else {
+            self.partial.inc()
+        };
+        self.open.dec();
+    }
+
+    /// A reference that was taken went to the dead lane.
+    pub fn dead(&self) {
+        self.dead.inc();
+        self.open.dec();
+    }
+}
+
+/// What a component is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Brings references.
+    Provider,
+    /// Worker or dispatcher.
+    Plugin,
+    /// Keeps payloads.
+    Archiver,
+    /// Adds to responses.
+    Decorator,
+    /// Takes responses.
+    Connector,
+}
+
+impl Role {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Plugin => "plugin",
+            Self::Archiver => "archiver",
+            Self::Decorator => "decorator",
+            Self::Connector => "connector",
+        }
+    }
+}
+
+/// The set of metrics that every provider, plugin, archiver, decorator and connector has.
+#[derive(Clone, Debug)]
+pub struct Component {
+    role: Role,
+    name: String,
+    received: IntCounter,
+    sent: IntCounter,
+    in_flight: IntGauge,
+    seconds: Histogram,
+}
+
+impl Component {
+    /// The set of the component with this configured name.
+    pub fn new(role: Role, name: &str) -> Self {
+        let (f, labels) = (&*FAMILIES, [role.label(), name]);
+        Self {
+            role,
+            name: name.to_owned(),
+            received: f.received.with_label_values(&labels),
+            sent: f.sent.with_label_values(&labels),
+            in_flight: f.in_flight.with_label_values(&labels),
+            seconds: f.seconds.with_label_values(&labels),
+        }
+    }
+
+    /// The component begins with `items` items. Dropped without a word, what it returns counts them as let go.
+    pub fn begin(&self, items: u64) -> InHand {
+        self.received.inc_by(items);
+        self.in_flight.add(i64::try_from(items).unwrap_or(i64::MAX));
+        InHand { component: self.clone(), items, since: Instant::now() }
+    }
+
+    /// One run of a plugin, measured by the slot that it ran in.
+    pub fn ran(&self, status: RunStatus, took: Duration) {
+        self.received.inc();
+        self.seconds.observe(took.as_secs_f64());
+        match status {
+            RunStatus::Ok | RunStatus::Cut => self.sent.inc(),
+            RunStatus::Failed => self.failed(ErrorKind::Failed, 1),
+            RunStatus::TimedOut => self.failed(ErrorKind::TimedOut, 1),
+            RunStatus::Killed => self.failed(ErrorKind::Killed, 1),
+        }
+    }
+
+    /// `items` items met an error. An item that is tried again may meet several.
+    pub fn failed(&self, kind: ErrorKind, items: u64) {
+        let labels = [self.role.label(), self.name.as_str(), kind.label()];
+        FAMILIES.errors.with_label_values(&labels).inc_by(items);
+    }
+}
+
+/// Items that a component has in hand.
+#[derive(Debug)]
+#[must_use = "items are counted as in hand until this is dropped"]
+pub struct InHand {
+    component: Component,
+    items: u64,
+    since: Instant,
+}
+
+impl InHand {
+    /// `items` of them are dealt with.
+    pub fn done(&self, items: u64) {
+        self.component.sent.inc_by(items);
+    }
+
+    /// `items` of them met an error.
+    pub fn failed(&self, kind: ErrorKind, items: u64) {
+        self.component.failed(kind, items);
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.component.in_flight.sub(i64::try_from(self.items).unwrap_or(i64::MAX));
+        self.component.seconds.observe(self.since.elapsed().as_secs_f64());
+    }
+}
+
+/// Kinds of errors, few enough to be a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The component said that it could not.
+    Failed,
+    /// It was stopped for its time.
+    TimedOut,
+    /// It died, or was stopped for memory or a forbidden call.
+    Killed,
+    /// An item was refused for good.
+    Rejected,
+    /// What the component talks to failed.
+    Fault(FaultKind),
+}
+
+impl ErrorKind {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Killed => "killed",
+            Self::Rejected => "rejected",
+            Self::Fault(FaultKind::Unavailable) => "unavailable",
+            Self::Fault(FaultKind::NotFound) => "not_found",
+            Self::Fault(FaultKind::Corrupt) => "corrupt",
+            Self::Fault(FaultKind::Refused) => "refused",
+            Self::Fault(FaultKind::Misconfigured) => "misconfigured",
+        }
+    }
+}
+
+/// A jailed process died or was killed, for one of the jail's few reasons.
+pub fn slot_killed(reason: &'static str) {
+    FAMILIES.slot_kills.with_label_values(&[reason]).inc();
+}
+
+/// So many messages wait in the lane.
+pub fn queue_depth(lane: &str, messages: u64) {
+    FAMILIES.queue_depth.with_label_values(&[lane]).set(i64::try_from(messages).unwrap_or(i64::MAX));
+}
+
+/// The plugin now uses the rules with this digest; the ones before are no longer shown.
+pub fn ruleset(plugin: &str, before: Option<&str>, now: &str) {
+    if let Some(before) = before {
+        // Removing what was never shown is no mistake.
+        FAMILIES.rules.remove_label_values(&[plugin, before]).ok();
+    }
+    FAMILIES.rules.with_label_values(&[plugin, now]).set(1);
+}
+
+/// All metrics in the text form of Prometheus.
+pub fn render() -> String {
+    let mut out = Vec::new();
+    match TextEncoder::new().encode(&FAMILIES.registry.gather(), &mut out) {
+        Ok(()) => String::from_utf8_lossy(&out).into_owned(),
+        Err(error) => format!("# metrics cannot be written: {error}\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The value of the series that begins with `series`.
+    fn value(text: &str, series: &str) -> Option<f64> {
+        text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+
+    #[test]
+    fn the_balance_balances() {
+        let source = Source::new("balance");
+        source.resumed(2);
+        (0..3).for_each(|_| source.taken());
+        source.answered(true);
+        source.answered(false);
+        source.dead();
+        let text = render();
+        let of = |series: &str| value(&text, series).unwrap();
+        let (taken, open) =
+            (of("stoq_references_taken_total{source=\"balance\"}"), of("stoq_scans_open{source=\"balance\"}"));
+        let complete = of("stoq_responses_total{kind=\"complete\",source=\"balance\"}");
+        let partial = of("stoq_responses_total{kind=\"partial\",source=\"balance\"}");
+        assert_eq!(taken, complete + partial + of("stoq_dead_total{source=\"balance\"}") + open);
+        assert_eq!((taken, open), (5.0, 2.0));
+    }
+
+    #[test]
+    fn every_role_has_the_same_set() {
+        for role in [Role::Provider, Role::Plugin, Role::Archiver, Role::Decorator, Role::Connector] {
+            let component = Component::new(role, "same");
+            let in_hand = component.begin(3);
+            in_hand.done(2);
+            in_hand.failed(ErrorKind::Fault(FaultKind::Unavailable), 1);
+            let labels = format!("{{name=\"same\",role=\"{}\"}}", role.label());
+            assert_eq!(value(&render(), &format!("stoq_in_flight{labels}")), Some(3.0));
+            drop(in_hand);
+            let text = render();
+            for (family, expected) in [
+                ("stoq_in_total", 3.0),
+                ("stoq_out_total", 2.0),
+                ("stoq_in_flight", 0.0),
+                ("stoq_duration_seconds_count", 1.0),
+            ] {
+                assert_eq!(value(&text, &format!("{family}{labels}")), Some(expected), "{family}{labels}");
+            }
+            let errors = format!("stoq_errors_total{{kind=\"unavailable\",name=\"same\",role=\"{}\"}}", role.label());
+            assert_eq!(value(&text, &errors), Some(1.0));
+        }
+    }
+
+    #[test]
+    fn plugin_runs() {
+        let plugin = Component::new(Role::Plugin, "runs");
+        for status in [RunStatus::Ok, RunStatus::Cut, RunStatus::Failed, RunStatus::TimedOut, RunStatus::Killed] {
+            plugin.ran(status, Duration::from_millis(2));
+        }
+        let text = render();
+        assert_eq!(value(&text, "stoq_in_total{name=\"runs\",role=\"plugin\"}"), Some(5.0));
+        assert_eq!(value(&text, "stoq_out_total{name=\"runs\",role=\"plugin\"}"), Some(2.0));
+        for kind in ["failed", "timed_out", "killed"] {
+            let series = format!("stoq_errors_total{{kind=\"{kind}\",name=\"runs\",role=\"plugin\"}}");
+            assert_eq!(value(&text, &series), Some(1.0));
+        }
+    }
+
+    #[test]
+    fn all_families_are_shown() {
+        slot_killed("memory");
+        queue_depth("task", 7);
+        ruleset("yara", None, "old");
+        ruleset("yara", Some("old"), "new");
+        let text = render();
+        assert_eq!(value(&text, "stoq_slot_kills_total{reason=\"memory\"}"), Some(1.0));
+        assert_eq!(value(&text, "stoq_queue_depth{lane=\"task\"}"), Some(7.0));
+        assert_eq!(value(&text, "stoq_ruleset{name=\"yara\",ruleset=\"new\"}"), Some(1.0));
+        assert_eq!(value(&text, "stoq_ruleset{name=\"yara\",ruleset=\"old\"}"), None);
+        assert!(value(&text, "process_resident_memory_bytes").is_some_and(|bytes| bytes > 0.0));
+    }
+}
