@@ -10,6 +10,7 @@ use stoq_api::scanner::{PluginInfo, PluginKind};
 use super::check::check;
 use super::flags::Flag;
 use super::registry::Registry;
+use super::routes::RouteRule;
 use super::schema::{Key, ROOT, Shape};
 use super::settings::Settings;
 use super::tree::{Entry, Node, Origins, join, merge};
@@ -261,17 +262,8 @@ fn whole(settings: &Settings, origins: &Origins, registry: Registry<'_>, problem
     ] {
         for (name, kinds) in settings.configured(role).into_iter().flatten() {
             let path = join(section, name);
-            let place = origins.place(&path);
-            if kinds.len() > 1 {
-                let kinds = one_of(kinds.keys().map(String::as_str));
-                let message = format!("`{name}` has several kinds: is it {kinds}?");
-                problems.push(Problem::error(place, path, message).help("give each kind a name of its own"));
-            } else if kinds.is_empty() {
-                let kinds = one_of(registry.names(Some(role)));
-                problems.push(
-                    Problem::error(place, path, format!("`{name}` has no kind")).help(format!("there is {kinds}")),
-                );
-            }
+            let kinds: Vec<&str> = kinds.keys().map(String::as_str).collect();
+            problems.extend(one_kind(name, &kinds, registry.names(Some(role)), origins.place(&path), path));
         }
     }
     for (path, names, role) in [
@@ -286,23 +278,50 @@ fn whole(settings: &Settings, origins: &Origins, registry: Registry<'_>, problem
         }
     }
     for (name, rule) in &settings.routes.rules {
-        let path = join("routes.rules", name);
-        let place = origins.place(&path);
-        if rule.when.is_empty() && !rule.run.is_empty() {
-            let problem = Problem::error(place.clone(), &path, format!("the rule `{name}` has no condition"));
-            problems.push(problem.help("workers for every payload belong into routes.always"));
-        }
-        if let (Some(min), Some(max)) = (rule.when.size_min, rule.when.size_max)
-            && min > max
-        {
-            let message = format!("the rule `{name}` never fits: size_min {min} is more than size_max {max}");
-            problems.push(Problem::error(place, path, message));
+        fits(name, rule, origins, problems);
+    }
+    for (key, limit) in [("scan.plugin_wall", settings.scan.plugin_wall), ("scan.plugin_cpu", settings.scan.plugin_cpu)]
+    {
+        if limit.is_zero() {
+            problems.push(Problem::error(origins.place(key), key, "no plugin can answer in no time"));
         }
     }
-    let wall = settings.scan.plugin_wall;
-    if wall.is_zero() || settings.scan.plugin_cpu.is_zero() {
-        let key = if wall.is_zero() { "scan.plugin_wall" } else { "scan.plugin_cpu" };
-        problems.push(Problem::error(origins.place(key), key, "no plugin can answer in no time"));
+}
+
+/// A component has one kind.
+fn one_kind(name: &str, kinds: &[&str], known: Vec<&str>, place: Place, path: String) -> Option<Problem> {
+    match kinds {
+        [_] => None,
+        [] => {
+            let problem = Problem::error(place, path, format!("`{name}` has no kind"));
+            Some(problem.help(format!("there is {}", one_of(known))))
+        }
+        several => {
+            let kinds = one_of(several.iter().copied());
+            let problem = Problem::error(place, path, format!("`{name}` has several kinds: is it {kinds}?"));
+            Some(problem.help("give each kind a name of its own"))
+        }
+    }
+}
+
+/// A rule can fit something, and not everything.
+fn fits(name: &str, rule: &RouteRule, origins: &Origins, problems: &mut Vec<Problem>) {
+    let path = join("routes.rules", name);
+    let place = origins.place(&path);
+    if rule.when.is_empty() && !rule.run.is_empty() {
+        let problem = Problem::error(place.clone(), &path, format!("the rule `{name}` has no condition"));
+        problems.push(problem.help("workers for every payload belong into routes.always"));
+    }
+    if let Some(test) = rule.when.result.iter().find(|t| t.equals.is_some() && !t.matches.is_empty()) {
+        let path = format!("{path}.when.result");
+        let message = format!("the test of {} has both `equals` and `matches`", test.path);
+        problems.push(Problem::error(origins.place(&path), path, message).help("write two tests: both must hold"));
+    }
+    if let (Some(min), Some(max)) = (rule.when.size_min, rule.when.size_max)
+        && min > max
+    {
+        let message = format!("the rule `{name}` never fits: size_min {min} is more than size_max {max}");
+        problems.push(Problem::error(place, path, message));
     }
 }
 

@@ -65,7 +65,7 @@ pub struct When {
     pub result: Vec<ResultTest>,
 }
 
-/// A condition on what workers found in earlier rounds. With neither `equals` nor `matches` it holds if there is any value
+/// A condition on what workers found in earlier rounds: one of `equals` and `matches`. With neither `equals` nor `matches` it holds if there is any value
 /// but `null` and `false` at the path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -445,6 +445,23 @@ fn the_reference_changes_nothing() {
 }
 
 #[test]
+fn the_shipped_configuration_loads() {
+    let both = &[PluginKind::Worker, PluginKind::Dispatcher];
+    let mut registry: Vec<_> = ["hash", "mimetype", "entropy", "decompress", "smtp", "pecarve", "exif"]
+        .map(|name| plugin(name, &[PluginKind::Worker], &[]))
+        .to_vec();
+    registry.extend([plugin("yara", both, YARA), plugin("rules", &[PluginKind::Dispatcher], &[])]);
+    let text = include_str!("../../../../config/local.toml");
+    let own = "[routes.rules.facts]\nrun = []\n";
+    let loaded = load(&Sources::new().shipped("local.toml", text).shipped("own.toml", own), &registry)
+        .unwrap_or_else(|problems| panic!("{}", crate::fail::render(&problems)));
+    assert_eq!(loaded.warnings, []);
+    let rules = &loaded.settings.routes.rules;
+    assert!(rules["facts"].run.is_empty() && !rules["facts"].when.is_empty());
+    assert_eq!(rules["mails"].when.mimetype, ["message/rfc822"]);
+}
+
+#[test]
 fn plugins_are_built_from_options_and_files() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules");
