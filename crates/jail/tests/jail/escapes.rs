@@ -16,7 +16,6 @@ use crate::support::{again_as, config, item, limits, pool, ran, run, shared, tri
 /// Each behaviour, and what it is stopped for.
 const BAD: &[(&str, StopReason)] = &[
     ("loop", Time),
-    ("hang", Time),
     ("allocate", Memory),
     ("reserve", Memory),
     ("overflow", Crash),
@@ -73,6 +72,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             shared("escapes::two_bad_plugins_cost_two_plugins", &TWO, two_bad),
             shared("escapes::all_bad_is_said", &TWO, all_bad),
             shared("escapes::a_lie_about_a_plugin_costs_that_plugin", &TWO, lie),
+            trial("escapes::hang", hang),
             trial("escapes::saying_who_runs_for_ever", hints_for_ever),
             trial("escapes::the_same_as_an_ordinary_user", ordinary_user),
         ])
@@ -82,7 +82,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// A payload with a bad plugin between two good ones, in a batch between two good payloads.
 fn contained(pool: &Pool, name: &str, reason: StopReason) {
     let bad = JobItem {
-        remaining: Remaining { children: 10, bytes: 8 << 20 },
+        remaining: Remaining { children: 10, bytes: 1 << 20 },
         content: vec![b'x'; if name == "truncate" { 5 << 20 } else { 10 }].into(),
         ..item(&format!("len {name} len"), b"")
     };
@@ -128,6 +128,12 @@ fn lie(pool: &Pool) {
     assert_eq!(ran(&answer), "2 ");
     let stopped: Vec<_> = answer.stopped.iter().map(|s| s.plugin).collect();
     assert_eq!(stopped, [Some(0), Some(1)]);
+}
+
+/// It uses no CPU time, so only the clock on the wall finds it.
+fn hang() {
+    let limits = Limits { plugin_wall: Duration::from_millis(300), ..limits() };
+    contained(&pool(PoolConfig { limits, ..config() }), "hang", Time);
 }
 
 fn hints_for_ever() {
