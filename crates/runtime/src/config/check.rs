@@ -146,7 +146,7 @@ impl Checker<'_> {
             self.unknown(path, &entry, "plugin", self.registry.names(None));
             return None;
         }
-        let options = self.registry.options(&entry.key);
+        let options = self.registry.options(&entry.key, None);
         Some(self.options(path, &entry.key, &options, entry.node))
     }
 
@@ -156,7 +156,7 @@ impl Checker<'_> {
             self.unknown(path, &entry, &what, self.registry.names(Some(kind)));
             return None;
         }
-        let options = self.registry.options(&entry.key);
+        let options = self.registry.options(&entry.key, Some(kind));
         Some(self.options(path, &entry.key, &options, entry.node))
     }
 

@@ -7,6 +7,7 @@ use stoq_api::scanner::OptionKind;
 
 use super::tree::Leaf;
 use crate::escape::shortened;
+use crate::secret::mask_urls;
 use crate::units::{ByteSize, Duration};
 
 /// Characters of a wrong value that a message repeats.
@@ -70,7 +71,7 @@ pub(super) fn found(given: &Value) -> String {
         Value::Array(_) => "found a list".to_owned(),
         Value::Object(_) => "found a table".to_owned(),
         Value::String(text) if text.is_empty() => "found an empty text".to_owned(),
-        Value::String(text) => format!("found the text \"{}\"", shortened(text, MAX_REPEATED)),
+        Value::String(text) => format!("found the text \"{}\"", shortened(&mask_urls(text), MAX_REPEATED)),
         other => format!("found {other}"),
     }
 }

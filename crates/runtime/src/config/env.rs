@@ -71,7 +71,7 @@ fn spelt(words: Vec<String>, registry: Registry<'_>, weaker: &[Node]) -> Vec<Str
                 (Some(plugin.clone()), Level::Options(plugin))
             }
             Level::Options(plugin) => {
-                (registry.options(&plugin).iter().find(|o| is(o.name)).map(|o| o.name.to_owned()), Level::Value)
+                (registry.options(&plugin, None).iter().find(|o| is(o.name)).map(|o| o.name.to_owned()), Level::Value)
             }
             Level::Value => (None, Level::Value),
         };

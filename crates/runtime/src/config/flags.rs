@@ -1,5 +1,6 @@
 //! Values given on the command line.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -7,8 +8,8 @@ use serde_json::Value;
 use super::tree::{Leaf, Node};
 use crate::fail::{Origin, Place};
 
-/// One value from the command line, for one key.
-#[derive(Clone, Debug)]
+/// One value from the command line, for one key. `Debug` leaves the value out: it may be a secret.
+#[derive(Clone)]
 pub struct Flag {
     /// The key, such as `["scan", "slots"]`.
     pub path: Vec<String>,
@@ -31,6 +32,12 @@ pub enum FlagError {
     /// Not `SECTION.KEY=VALUE`.
     #[error("expected SECTION.KEY=VALUE, such as scan.slots=4")]
     Set,
+}
+
+impl fmt::Debug for Flag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flag").field("path", &self.path).field("flag", &self.flag).finish_non_exhaustive()
+    }
 }
 
 impl Flag {

@@ -111,12 +111,13 @@ pub fn load(sources: &Sources, registry: &[PluginInfo]) -> Result<Loaded, Vec<Pr
         layers.push(check(flag.clone().into_node(), registry, None, &mut problems));
     }
     let (value, origins) = merge(layers).map_err(|e| vec![inner(&e.to_string())])?;
-    let settings: Settings = match serde_json::from_value(value) {
+    let mut settings: Settings = match serde_json::from_value(value) {
         Ok(settings) => settings,
         // What was wrong was left out, so that something may be missing now.
         Err(_) if problems.iter().any(|p| p.severity == Severity::Error) => return Err(problems),
         Err(error) => return Err(vec![inner(&error.to_string())]),
     };
+    settings.by_role = registry.by_role();
     let mut more = Vec::new();
     whole(&settings, &origins, registry, &mut more);
     // What follows from a mistake that is told already is not told again.
@@ -199,7 +200,7 @@ fn folder(path: &Path) -> PathBuf {
 fn defaults(registry: Registry<'_>, problems: &mut Vec<Problem>) -> Node {
     let mut root = default_keys(ROOT, problems);
     let plugins = registry.names(None).into_iter().map(|name| {
-        let options = registry.options(name).into_iter().filter(|o| !o.default.is_empty());
+        let options = registry.options(name, None).into_iter().filter(|o| !o.default.is_empty());
         let entries = options.filter_map(|o| default_entry(&format!("plugins.{name}"), o.name, o.default, problems));
         (name, Node::Table(entries.collect()))
     });

@@ -13,7 +13,7 @@ pub fn reference(registry: &[PluginInfo]) -> String {
     keys("", ROOT, &mut out);
     let registry = Registry(registry);
     for name in registry.names(None) {
-        let options = registry.options(name);
+        let options = registry.options(name, None);
         if options.is_empty() {
             continue;
         }

@@ -1,5 +1,7 @@
 //! What the caller says exists: plugins of all kinds and their options.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use stoq_api::scanner::{OptionInfo, OptionKind, PluginInfo, PluginKind};
 
 use crate::fail::fold;
@@ -31,6 +33,18 @@ impl<'a> Registry<'a> {
         self.of(name).any(|p| kind.is_none_or(|k| p.kinds.contains(&k)))
     }
 
+    /// The names of the options that a plugin has in each role.
+    pub(super) fn by_role(self) -> BTreeMap<(PluginKind, String), BTreeSet<String>> {
+        let mut out: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+        for plugin in self.0 {
+            for kind in plugin.kinds {
+                let names = plugin.options.iter().map(|o| o.name.to_owned());
+                out.entry((*kind, plugin.name.to_owned())).or_default().extend(names);
+            }
+        }
+        out
+    }
+
     /// Everything registered under the name: one plugin may be registered once per role.
     fn of(self, name: &str) -> impl Iterator<Item = &'a PluginInfo> {
         self.0.iter().filter(move |p| p.name == name)
@@ -41,10 +55,10 @@ impl<'a> Registry<'a> {
         self.0.iter().map(|p| p.name).find(|n| fold(n) == fold(name))
     }
 
-    /// The options under the name, in all roles, each once.
-    pub(super) fn options(self, name: &str) -> Vec<OptionInfo> {
+    /// The options under the name, in the role or in all of them, each once.
+    pub(super) fn options(self, name: &str, kind: Option<PluginKind>) -> Vec<OptionInfo> {
         let mut options: Vec<OptionInfo> = Vec::new();
-        for plugin in self.of(name) {
+        for plugin in self.of(name).filter(|p| kind.is_none_or(|k| p.kinds.contains(&k))) {
             for option in plugin.options {
                 if options.iter().all(|o| o.name != option.name) {
                     options.push(*option);

@@ -1,6 +1,6 @@
 //! The effective configuration as types.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::thread;
@@ -41,6 +41,9 @@ pub struct Settings {
     /// Archives by name, below that by kind.
     #[serde(default)]
     pub archivers: BTreeMap<String, BTreeMap<String, Options>>,
+    /// The options that each plugin has in each role: one name may stand for several plugins.
+    #[serde(skip)]
+    pub(super) by_role: BTreeMap<(PluginKind, String), BTreeSet<String>>,
 }
 
 /// `[core]`.
@@ -223,7 +226,7 @@ pub struct Component {
     pub name: String,
     /// The registered plugin that does the work.
     pub kind: String,
-    /// That plugin's options: its own over those of `[plugins.<kind>]` over the defaults.
+    /// The options that the plugin has in this role: its own over those of `[plugins.<kind>]` over the defaults.
     pub options: Options,
 }
 
@@ -231,13 +234,13 @@ impl Settings {
     /// The component called `name` in a role: a configured one, or else the plugin of that name with the options that
     /// `[plugins.<name>]` gives it. Nothing for names that [`load`](super::load()) would have refused.
     pub fn component(&self, role: PluginKind, name: &str) -> Option<Component> {
-        if let Some((kind, own)) = self.configured(role).and_then(|all| all.get(name)?.first_key_value()) {
-            let mut options = self.plugins.get(kind).cloned().unwrap_or_default();
-            options.0.extend(own.0.clone());
-            return Some(Component { name: name.to_owned(), kind: kind.clone(), options });
-        }
-        let options = self.plugins.get(name)?.clone();
-        Some(Component { name: name.to_owned(), kind: name.to_owned(), options })
+        let configured = self.configured(role).and_then(|all| all.get(name)?.first_key_value());
+        let kind = configured.map_or(name, |(kind, _)| kind);
+        let known = self.by_role.get(&(role, kind.to_owned()))?;
+        let mut options = self.plugins.get(kind).cloned().unwrap_or_default();
+        options.0.retain(|option, _| known.contains(option));
+        options.0.extend(configured.into_iter().flat_map(|(_, own)| own.0.clone()));
+        Some(Component { name: name.to_owned(), kind: kind.to_owned(), options })
     }
 
     /// The components that take part in a role: for archivers the destinations, see [`Archive::sources`] for the others.

@@ -98,7 +98,7 @@ impl Layer<'_, '_> {
     }
 
     fn plugin(&mut self, plugin: &str, section: &Section, defaults: Option<&Section>, registry: Registry<'_>) {
-        let options = registry.options(plugin);
+        let options = registry.options(plugin, None);
         for setting in &section.settings {
             if let Some(option) = options.iter().find(|o| fold(o.name) == fold(&setting.key)) {
                 let path = ["plugins", plugin, option.name].map(str::to_owned);
@@ -153,7 +153,6 @@ impl Layer<'_, '_> {
         let (span, show) =
             if secret { (setting.span.clone(), Show::Key) } else { (setting.value_span.clone(), Show::Line) };
         let at = self.lines.place(span, show);
-        // A list may stand on several lines, with or without commas at their ends.
         self.node.put(path, Leaf { value: Value::String(value), at, text: true });
     }
 

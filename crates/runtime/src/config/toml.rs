@@ -30,6 +30,9 @@ pub(super) fn read(name: &str, text: &str, problems: &mut Vec<Problem>) -> Optio
     }
 }
 
+/// Lines that one value may have before a message no longer finds its key.
+const MAX_LINES_BACK: usize = 1_000;
+
 /// Finds the line of an offset.
 pub(super) struct Lines<'a> {
     name: Arc<str>,
@@ -45,8 +48,21 @@ pub(super) enum Show {
     Line,
     /// What stands before the value, because the value may be a secret.
     Key,
-    /// All of it, unless a word in it smells of a secret.
+    /// All of it, unless it may belong to a secret's value: what is broken cannot be told apart.
     IfHarmless,
+}
+
+/// Where a secret's value may begin in a line: behind a key that names one, or within a URL.
+fn secret_at(line: &str) -> Option<usize> {
+    let mut end = 0;
+    let by_key = line.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').find_map(|word| {
+        end += word.len();
+        is_secret(word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric())).then_some(end)
+    });
+    let by_key =
+        by_key.map(|end| line.get(end..).and_then(|rest| rest.find(['=', ':'])).map_or(end, |at| end + at + 2));
+    let by_url = line.find("://").filter(|at| line[*at..].contains('@')).map(|at| at + 3);
+    [by_key, by_url].into_iter().flatten().min()
 }
 
 impl<'a> Lines<'a> {
@@ -55,20 +71,29 @@ impl<'a> Lines<'a> {
         Self { name: name.into(), text, starts }
     }
 
+    /// The line that the value on the line `index` belongs to: the nearest with an `=`, or that line itself.
+    fn assignment(&self, index: usize) -> &str {
+        let line = |i: usize| {
+            let end = self.starts.get(i + 1).map_or(self.text.len(), |next| next - 1);
+            &self.text[self.starts[i]..end]
+        };
+        (0..=index).rev().take(MAX_LINES_BACK).map(line).find(|l| l.contains('=')).unwrap_or_else(|| line(index))
+    }
+
     pub(super) fn place(&self, span: Range<usize>, show: Show) -> Place {
         let index = self.starts.partition_point(|start| *start <= span.start).saturating_sub(1);
         let start = self.starts[index];
         let end = self.starts.get(index + 1).map_or(self.text.len(), |next| next - 1);
         let line = &self.text[start..end];
         let (from, to) = (span.start - start, span.end.min(end).saturating_sub(start));
-        let cut = match show {
+        let shown = match show {
             Show::Line => None,
             Show::Key => Some(line.get(to..).and_then(|rest| rest.find(['=', ':'])).map_or(to, |at| to + at + 2)),
-            Show::IfHarmless => {
-                let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-');
-                words.any(is_secret).then_some(line.find('=').map_or(0, |at| at + 2))
-            }
+            // The broken line may be one of several of a secret's value.
+            Show::IfHarmless => secret_at(self.assignment(index)).map(|_| 0),
         };
+        // Whatever is meant, another value of the same line may be a secret.
+        let cut = [shown, secret_at(line)].into_iter().flatten().min();
         let line_number = u32::try_from(index + 1).unwrap_or(u32::MAX);
         Place {
             origin: Origin::File { path: Arc::clone(&self.name), line: line_number },
