@@ -12,7 +12,7 @@ use stoq_api::scanner::Remaining;
 use stoq_jail::{Answer, JobItem, Limits, Pool, PoolConfig, Runner};
 
 /// Enough for every test that is not about budgets.
-pub(crate) const PLENTY: Remaining = Remaining { children: 100_000, bytes: 1 << 30 };
+pub(crate) const PLENTY: Remaining = Remaining { children: 100_000, bytes: 32 << 20 };
 
 /// Limits that a bad plugin meets soon and a good one never. Time by the clock on the wall is generous: a busy machine
 /// must not make a good plugin a bad one.
