@@ -17,6 +17,7 @@ pub(super) fn png(mut rest: &[u8], facts: &mut Facts) {
         match kind {
             b"IHDR" => header(content, facts),
             b"eXIf" => tiff::read(content, facts),
+            b"tEXt" => text(content, facts),
             b"IEND" => return,
             _ => {}
         }
@@ -34,6 +35,15 @@ fn header(content: &[u8], facts: &mut Facts) {
     let names = ["BitDepth", "ColorType", "Compression", "Filter", "Interlace"];
     for (name, value) in names.into_iter().zip(rest) {
         facts.put(name, *value);
+    }
+}
+
+/// A keyword with its text: author, software, and whatever else the writer noted.
+fn text(content: &[u8], facts: &mut Facts) {
+    let Some(at) = content.iter().position(|b| *b == 0).filter(|at| (1..80).contains(at)) else { return };
+    let name: String = content[..at].iter().filter(|b| b.is_ascii_alphanumeric()).map(|b| char::from(*b)).collect();
+    if !name.is_empty() {
+        facts.put_text(&name, &crate::text::decode_fragment(&content[at + 1..]));
     }
 }
 

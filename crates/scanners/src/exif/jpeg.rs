@@ -31,6 +31,11 @@ pub(super) fn read(content: &[u8], facts: &mut Facts) {
 
 fn segment(marker: u8, content: &[u8], facts: &mut Facts) {
     match marker {
+        0xe0 => {
+            if let Some([major, minor]) = content.strip_prefix(b"JFIF\0").and_then(<[u8]>::first_chunk) {
+                facts.put_text("JFIFVersion", &format!("{major}.{minor:02}"));
+            }
+        }
         0xe1 => {
             if let Some(exif) = content.strip_prefix(b"Exif\0\0") {
                 tiff::read(exif, facts);

@@ -83,7 +83,9 @@ fn jpeg_with_exif() {
     assert_eq!(facts(exif)["Make"], "Example");
     let len = u32::try_from(exif.len()).unwrap().to_be_bytes();
     let header = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x02\0\0\0\x03\x08\x06\0\0\0crc.";
-    let png = facts(&[&header[..], &len, b"eXIf", exif, b"crc.\0\0\0\0IENDcrc."].concat());
+    let png =
+        facts(&[&header[..], &len, b"eXIf", exif, b"crc.\0\0\0\x0etEXtAuthor\0Eve 1.0crc.\0\0\0\0IENDcrc."].concat());
+    assert_eq!(png["Author"], "Eve 1.0");
     assert_eq!([&png["ImageHeight"], &png["ColorType"], &png["Model"]], [&json!(3), &json!(6), &json!("Camera 1")]);
 }
 
@@ -139,4 +141,40 @@ fn names_that_the_file_chose_replace_nothing() {
     }
     assert_eq!(facts(&forged)["FileType"], "Win32 EXE");
     assert!(facts(&forged).get("InternalName").is_none());
+}
+
+/// A property set with a dictionary: a text that the author called `Secret Key`, and one called like a fact.
+#[test]
+fn custom_properties() {
+    let u32s = |values: &[u32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
+    let names = [&u32s(&[2, 2, 11])[..], b"Secret Key\0", &u32s(&[3, 9]), b"FileType\0"].concat();
+    let text = |s: &[u8]| [&u32s(&[30, u32::try_from(s.len()).unwrap()])[..], s].concat();
+    let (first, second) = (text(b"\xcf\xf0\xe8\0"), text(b"forged\0\0"));
+    let table = 8 + 4 * 8;
+    let at = |n: usize| u32::try_from(n).unwrap();
+    let [names_at, first_at] = [table + 8, table + 8 + names.len()];
+    let second_at = first_at + first.len();
+    let set = [
+        &u32s(&[at(second_at + second.len()), 4, 1, at(table), 0, at(names_at), 2, at(first_at), 3, at(second_at)])[..],
+        &u32s(&[2, 1251]),
+        &names,
+        &first,
+        &second,
+    ]
+    .concat();
+    let empty = u32s(&[8, 0]);
+    let head = [&[0xfe, 0xff][..], &[0; 22], &u32s(&[2]), &[0; 16], &u32s(&[68]), &[0; 16], &u32s(&[76])].concat();
+    let stream = [&head[..], &empty, &set].concat();
+    let mut facts = Facts::default();
+    facts.put("FileType", "DOC");
+    properties::document(&stream, &mut facts);
+    assert_eq!(Value::from(facts.into_map()), json!({"FileType": "DOC", "SecretKey": "При"}));
+    // Whatever a byte is changed to, reading ends.
+    for n in 0..stream.len() {
+        for value in [0, 1, 0x7f, 0xff] {
+            let mut broken = stream.clone();
+            broken[n] = value;
+            properties::document(&broken, &mut Facts::default());
+        }
+    }
 }

@@ -11,6 +11,7 @@ const MAX_VALUE: usize = 4 << 10;
 /// Directories that lead on to others.
 const EXIF: u16 = 0x8769;
 const GPS: u16 = 0x8825;
+const USER_COMMENT: u16 = 0x9286;
 
 /// Names of the main and the Exif directory.
 const NAMES: [(u16, &str); 47] = [
@@ -154,9 +155,14 @@ impl Tiff<'_> {
         let len = count.checked_mul(unit)?;
         let at = if len <= 4 { entry + 8 } else { self.u32(entry + 8)? as usize };
         let len = len.min(MAX_VALUE).min(self.data.len().saturating_sub(at));
-        let bytes = self.data.get(at..at + len)?;
+        let mut bytes = self.data.get(at..at + len)?;
+        if self.u16(entry) == Some(USER_COMMENT) {
+            // Behind the name of its character set, padded to eight bytes.
+            bytes = bytes.get(8..).unwrap_or_default();
+        }
         if matches!(kind, 2 | 7) {
-            let text = crate::text::decode_fragment(&bytes[..bytes.iter().position(|b| *b == 0).unwrap_or(len)]);
+            let text =
+                crate::text::decode_fragment(&bytes[..bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len())]);
             return Some(if kind == 2 { scalar(text.trim_end()) } else { text.into() });
         }
         let parts: Vec<String> = (0..len / unit).filter_map(|n| self.number(kind, at + n * unit)).collect();

@@ -1,10 +1,16 @@
 //! Transfer encodings and charsets, read as leniently as mail clients do.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use mail_parser::decoders::charsets::map::charset_decoder;
+use memchr::{memchr, memmem};
+
+/// Bytes of the name in a uuencoded file.
+const MAX_UU_NAME: usize = 255;
 
 /// Ignores padding and loose bits at the end of a run.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -23,9 +29,25 @@ pub(super) enum Transfer {
     Base64,
     /// Quoted-printable.
     QuotedPrintable,
+    /// Uuencode, which was never a standard of mail.
+    UuEncode,
 }
 
 impl Transfer {
+    /// `raw` without the encoding, and whether that was broken.
+    pub(super) fn undo(self, raw: &[u8]) -> (Cow<'_, [u8]>, bool) {
+        let (bytes, odd) = match self {
+            Self::Plain => return (raw.into(), false),
+            Self::Base64 => base64(raw),
+            Self::QuotedPrintable => quoted_printable(raw),
+            Self::UuEncode => match uuencoded(raw, 0) {
+                Some(file) => (file.content, file.odd),
+                None => return (raw.into(), true),
+            },
+        };
+        (bytes.into(), odd)
+    }
+
     /// From the value of `Content-Transfer-Encoding`.
     pub(super) fn named(name: &str) -> Self {
         let name = name.split(';').next().unwrap_or_default().trim().trim_matches('"');
@@ -33,6 +55,8 @@ impl Transfer {
             Self::Base64
         } else if name.eq_ignore_ascii_case("quoted-printable") {
             Self::QuotedPrintable
+        } else if ["x-uuencode", "uuencode", "x-uue", "uue"].iter().any(|n| name.eq_ignore_ascii_case(n)) {
+            Self::UuEncode
         } else {
             Self::Plain
         }
@@ -99,7 +123,7 @@ pub(super) fn q_word(data: &[u8]) -> Vec<u8> {
 
 fn escapes(mut text: &[u8], mark: u8, out: &mut Vec<u8>) -> bool {
     let mut odd = false;
-    while let Some(at) = memchr::memchr(mark, text) {
+    while let Some(at) = memchr(mark, text) {
         out.extend_from_slice(&text[..at]);
         match text.get(at + 1..at + 3).and_then(hex_pair) {
             Some(byte) => {
@@ -122,23 +146,92 @@ fn hex_pair(digits: &[u8]) -> Option<u8> {
     hex::decode_to_slice(digits, &mut byte).ok().map(|()| byte[0])
 }
 
-/// Bytes as text: byte-order mark, then the charset that was declared, then UTF-8, then windows-1252.
-pub(super) fn text(bytes: &[u8], charset: Option<&str>) -> String {
-    let by_mark = match bytes {
-        [0xef, 0xbb, 0xbf, rest @ ..] => return String::from_utf8_lossy(rest).into_owned(),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => charset_decoder(b"utf-16"),
-        _ => None,
-    };
-    let declared = charset.filter(|c| !is_ascii_or_utf8(c)).and_then(|c| charset_decoder(c.as_bytes()));
-    if let Some(decoder) = by_mark.or(declared) {
-        return decoder(bytes);
+/// A file in uuencode (POSIX `uuencode`).
+pub(super) struct UuFile {
+    /// Its name.
+    pub(super) name: String,
+    /// Its bytes.
+    pub(super) content: Vec<u8>,
+    /// Where the block ends in what it was found in.
+    pub(super) end: usize,
+    /// It broke off, or lines in it made no sense.
+    pub(super) odd: bool,
+}
+
+/// The first uuencoded file in `data` from `from` on.
+pub(super) fn uuencoded(data: &[u8], from: usize) -> Option<UuFile> {
+    let mut search = from;
+    loop {
+        let at = search + memmem::find(&data[search..], b"begin ")?;
+        search = at + 1;
+        if at > 0 && data[at - 1] != b'\n' {
+            continue;
+        }
+        let line_end = memchr(b'\n', &data[at..]).map_or(data.len(), |n| at + n + 1);
+        if let Some(name) = uu_name(&data[at..line_end]) {
+            return Some(uu_lines(data, line_end, name));
+        }
     }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => match charset_decoder(b"windows-1252") {
-            Some(decoder) => decoder(bytes),
-            None => String::from_utf8_lossy(bytes).into_owned(),
-        },
+}
+
+/// The name in `begin 644 name`.
+fn uu_name(line: &[u8]) -> Option<String> {
+    let rest = line.strip_prefix(b"begin ")?;
+    let mode = rest.iter().position(|b| !matches!(b, b'0'..=b'7')).filter(|n| matches!(n, 3 | 4))?;
+    let name = rest[mode..].strip_prefix(b" ")?.trim_ascii();
+    (!name.is_empty() && name.len() <= MAX_UU_NAME).then(|| text(name, None))
+}
+
+fn uu_lines(data: &[u8], from: usize, name: String) -> UuFile {
+    let mut file = UuFile { name, content: Vec::new(), end: from, odd: true };
+    while file.end < data.len() {
+        let next = memchr(b'\n', &data[file.end..]).map_or(data.len(), |n| file.end + n + 1);
+        let line = data[file.end..next].trim_ascii_end();
+        if line == b"end" {
+            file.end = next;
+            file.odd = false;
+            return file;
+        }
+        if !uu_line(line, &mut file.content) {
+            return file;
+        }
+        file.end = next;
+    }
+    file
+}
+
+/// One line: a length, then three bytes in each four characters. Blanks at its end may have got lost on the way.
+fn uu_line(line: &[u8], out: &mut Vec<u8>) -> bool {
+    let six = |b: &u8| b.wrapping_sub(b' ') & 0x3f;
+    let Some((first, rest)) = line.split_first() else { return true };
+    if !rest.iter().chain([first]).all(|b| matches!(b, b' '..=b'`')) {
+        return false;
+    }
+    let len = usize::from(six(first));
+    let start = out.len();
+    for n in 0..len.div_ceil(3) {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| rest.get(4 * n + i).map_or(0, six));
+        out.extend_from_slice(&[a << 2 | b >> 4, b << 4 | c >> 2, c << 6 | d]);
+    }
+    out.truncate(start + len);
+    true
+}
+
+/// Bytes as text: byte-order mark, then the charset that was declared, then the rule for text of unknown origin.
+pub(super) fn text(bytes: &[u8], charset: Option<&str>) -> String {
+    let marked = matches!(bytes, [0xef, 0xbb, 0xbf, ..] | [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
+    let declared = charset.filter(|c| !marked && !is_ascii_or_utf8(c)).and_then(|c| charset_decoder(c.as_bytes()));
+    match declared {
+        Some(decoder) => decoder(bytes),
+        None => crate::text::decode_fragment(bytes).into_owned(),
+    }
+}
+
+/// A body that is HTML: it may declare its charset itself.
+pub(super) fn html(bytes: &[u8], charset: Option<&str>) -> String {
+    match charset {
+        Some(_) => text(bytes, charset),
+        None => crate::text::decode(bytes).into_owned(),
     }
 }
 

@@ -21,8 +21,13 @@ pub(super) const MAX_VALUES: usize = 1 << 20;
 const MAX_NAME: usize = 256;
 /// Bytes of one encoded word (RFC 2047 allows 75; senders exceed that).
 const MAX_ENCODED_WORD: usize = 1_024;
-/// Addresses read from one field.
+/// Bytes of a media type or disposition, with its parameters, that are read.
+pub(super) const MAX_PARAMETERS: usize = 4 << 10;
+/// Bytes of a field in which addresses are looked for, and addresses taken from it.
+const MAX_ADDRESSES_VALUE: usize = 16 << 10;
 const MAX_ADDRESSES: usize = 500;
+/// Stands for a question mark; no byte that a field may hold.
+const VEILED: u8 = 1;
 
 /// One header field.
 pub(super) struct Field<'a> {
@@ -135,18 +140,24 @@ impl Field<'_> {
         decode_words(&unfold(self.value))
     }
 
-    /// The value as a media type or disposition with parameters (RFC 2045, RFC 2183, RFC 2231).
+    /// The value as a media type or disposition with parameters (RFC 2045, RFC 2183, RFC 2231). Encoded words in
+    /// parameters stay as they are; see [`words`].
     pub(super) fn content_type(&self) -> Option<ContentType<'static>> {
-        let line = self.line();
-        match MessageStream::new(&line).parse_content_type().into_owned() {
-            HeaderValue::ContentType(found) => Some(found),
-            _ => None,
+        let line = self.line(MAX_PARAMETERS);
+        let HeaderValue::ContentType(mut found) = MessageStream::new(&line).parse_content_type().into_owned() else {
+            return None;
+        };
+        for attribute in found.attributes.iter_mut().flatten() {
+            if attribute.value.contains(char::from(VEILED)) {
+                attribute.value = attribute.value.replace(char::from(VEILED), "?").into();
+            }
         }
+        Some(found)
     }
 
     /// The addresses in the value.
     pub(super) fn addresses(&self) -> Vec<String> {
-        let line = self.line();
+        let line = self.line(MAX_ADDRESSES_VALUE);
         let found = match MessageStream::new(&line).parse_address() {
             HeaderValue::Address(found) => found,
             _ => Address::List(Vec::new()),
@@ -154,9 +165,15 @@ impl Field<'_> {
         found.iter().filter_map(|a| a.address()).map(str::to_owned).take(MAX_ADDRESSES).collect()
     }
 
-    /// The value as one line with an end, which is what the field parsers expect.
-    fn line(&self) -> Vec<u8> {
-        let mut line = unfold(self.value);
+    /// The beginning of the value as one line with an end, which is what the field parsers expect. The question mark of
+    /// `=?` is veiled: for each of them the parsers look through the rest of the line for an encoded word.
+    fn line(&self, most: usize) -> Vec<u8> {
+        let mut line = unfold(&self.value[..self.value.len().min(most)]);
+        for at in 1..line.len() {
+            if line[at - 1] == b'=' && line[at] == b'?' {
+                line[at] = VEILED;
+            }
+        }
         line.push(b'\n');
         line
     }

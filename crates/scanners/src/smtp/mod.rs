@@ -8,7 +8,7 @@
 //!
 //! Children, in the order of the message: each part that is not the body that a reader sees. Attachments keep their exact
 //! bytes, only the transfer encoding is undone; attached messages are children as they stand, for `smtp` again. A text
-//! with a file name is a child even where it is the body too. The walk over parts is our own and the fields are read by
+//! with a file name is a child even where it is the body too, and so is each uuencoded file between its lines. The walk over parts is our own and the fields are read by
 //! `mail-parser`: depth, parts and bytes must be bounded here, and children must be byte-exact.
 //!
 //! Passwords that the text seems to tell ("the password is …") go to each child as `extra_data.passwords`, where

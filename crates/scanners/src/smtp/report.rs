@@ -1,7 +1,5 @@
 //! What `smtp` says of a message that was taken apart, and the children that it emits.
 
-use std::borrow::Cow;
-
 use mail_parser::DateTime;
 use serde_json::{Map, Value, json};
 use stoq_api::scanner::{Context, Output, ScanError};
@@ -14,10 +12,14 @@ use super::structure::{Kind, Part, Tree};
 
 /// Bytes of a body in the results; a longer one is cut there and becomes a child as a whole.
 const MAX_BODY: usize = 1 << 20;
+/// Files taken from between the lines of a body.
+const MAX_INLINE_FILES: usize = 100;
 /// Bytes of a name or description of a part.
 const MAX_LABEL: usize = 4 << 10;
 /// Fields whose addresses are listed.
 const ADDRESS_FIELDS: [&str; 7] = ["from", "sender", "reply-to", "return-path", "to", "cc", "bcc"];
+/// Fields of one name whose addresses are listed.
+const MAX_ADDRESS_FIELDS: usize = 4;
 /// Keys of the results that are not header fields.
 const OWN_KEYS: [&str; 3] = ["body", "body_html", "stoq"];
 
@@ -50,7 +52,6 @@ struct Report<'r, 'm> {
 struct Body {
     part: Option<usize>,
     text: String,
-    cut: bool,
 }
 
 impl<'r, 'm> Report<'r, 'm> {
@@ -95,12 +96,12 @@ impl<'r, 'm> Report<'r, 'm> {
             let Some(index) = find_body(self.tree, 0, media_type) else { continue };
             let part = &self.tree.parts[index];
             let (content, _) = part.content();
-            let cut = content.len() > MAX_BODY;
-            let text = decode::text(&content[..content.len().min(MAX_BODY)], part.charset().as_deref());
-            if cut {
+            let read = if slot == 0 { decode::text } else { decode::html };
+            let text = read(&content[..content.len().min(MAX_BODY)], part.charset().as_deref());
+            if content.len() > MAX_BODY {
                 self.limits.push(format!("{media_type} body cut to {MAX_BODY} of {} bytes", content.len()));
             }
-            self.bodies[slot] = Body { part: Some(index), text, cut };
+            self.bodies[slot] = Body { part: Some(index), text };
         }
         let subject = self.results.get("subject").and_then(Value::as_str).unwrap_or_default();
         passwords::search(subject, &mut self.passwords);
@@ -118,11 +119,6 @@ impl<'r, 'm> Report<'r, 'm> {
             if part.kind == Kind::Multipart || self.over {
                 continue;
             }
-            let label = Label::of(part);
-            let seen_whole = self.bodies.iter().any(|b| b.part == Some(index) && !b.cut) && label.filename.is_none();
-            if seen_whole {
-                continue;
-            }
             if cx.expired() {
                 self.limits.push(format!("out of time: parts from number {index} on were not extracted"));
                 return;
@@ -131,32 +127,68 @@ impl<'r, 'm> Report<'r, 'm> {
             if odd {
                 self.defects.push(format!("part {index}: broken transfer encoding, read as far as it goes"));
             }
-            self.child(index, part, label, content, cx);
+            let label = Label::of(part);
+            if self.bodies.iter().any(|b| b.part == Some(index)) {
+                self.inline_files(index, &content, cx);
+                // What a reader sees in full needs no scan of its own, unless it is a file to be saved as well.
+                if label.filename.is_none() && content.len() <= MAX_BODY {
+                    continue;
+                }
+            }
+            let found = Found {
+                part: index,
+                media_type: &part.media_type,
+                content_id: part.field("content-id").map(|f| clipped(f.text())),
+                offset: Some(part.offset),
+                message: part.kind == Kind::Message,
+                label,
+            };
+            self.child(found, &content, cx);
         }
     }
 
-    fn child(&mut self, index: usize, part: &Part<'_>, label: Label, content: Cow<'_, [u8]>, cx: &mut Context<'_>) {
+    /// Files that a body holds between its lines, as mail did before it had attachments; clients still show them as such.
+    fn inline_files(&mut self, part: usize, body: &[u8], cx: &mut Context<'_>) {
+        let mut from = 0;
+        for _ in 0..MAX_INLINE_FILES {
+            let Some(file) = decode::uuencoded(body, from) else { return };
+            from = file.end;
+            if file.odd {
+                self.defects.push(format!("part {part}: uuencoded file breaks off"));
+            }
+            if !self.over && !file.content.is_empty() {
+                let label = Label { filename: Some(clipped(file.name)), ..Label::default() };
+                let media_type = "application/octet-stream";
+                let found = Found { part, media_type, content_id: None, offset: None, message: false, label };
+                self.child(found, &file.content, cx);
+            }
+        }
+        if decode::uuencoded(body, from).is_some() {
+            self.limits.push(format!("part {part}: more than {MAX_INLINE_FILES} uuencoded files"));
+        }
+    }
+
+    fn child(&mut self, found: Found<'_>, content: &[u8], cx: &mut Context<'_>) {
         self.attachments.push(json!({
-            "part": index,
-            "filename": label.filename,
-            "type": part.media_type,
-            "disposition": label.disposition,
-            "content_id": part.field("content-id").map(|f| clipped(f.text())),
+            "part": found.part,
+            "filename": found.label.filename,
+            "type": found.media_type,
+            "disposition": found.label.disposition,
+            "content_id": found.content_id,
             "size": content.len(),
-            "offset": part.offset,
+            "offset": found.offset,
         }));
-        let message = part.kind == Kind::Message;
         let mut meta = PayloadMeta {
             should_archive: self.config.archive_attachments,
-            dispatch_to: if message { vec!["smtp".to_owned()] } else { self.config.always_dispatch.clone() },
-            extra_data: label.into_extra_data(&part.media_type),
+            dispatch_to: if found.message { vec!["smtp".to_owned()] } else { self.config.always_dispatch.clone() },
+            extra_data: found.label.into_extra_data(found.media_type),
             ..PayloadMeta::default()
         };
         if !self.passwords.is_empty() {
             meta.extra_data.insert("passwords".to_owned(), self.passwords.clone().into());
         }
-        let what = if message { "Failed rfc822 attachment" } else { "Failed extracting attachment" };
-        self.emit(&content, meta, what, cx);
+        let what = if found.message { "Failed rfc822 attachment" } else { "Failed extracting attachment" };
+        self.emit(content, meta, what, cx);
     }
 
     /// One last child for `iocextract`.
@@ -209,7 +241,8 @@ impl<'r, 'm> Report<'r, 'm> {
         }
         let mut addresses = Map::new();
         for name in ADDRESS_FIELDS {
-            let found: Vec<_> = root.fields.iter().filter(|f| f.name == name).flat_map(|f| f.addresses()).collect();
+            let fields = root.fields.iter().filter(|f| f.name == name).take(MAX_ADDRESS_FIELDS);
+            let found: Vec<_> = fields.flat_map(|f| f.addresses()).collect();
             if !found.is_empty() {
                 addresses.insert(name.to_owned(), found.into());
             }
@@ -244,7 +277,20 @@ fn find_body(tree: &Tree<'_>, index: usize, media_type: &str) -> Option<usize> {
     }
 }
 
+/// Something that becomes a child.
+struct Found<'p> {
+    part: usize,
+    label: Label,
+    media_type: &'p str,
+    content_id: Option<String>,
+    /// Where it stands in the message; unknown for what lies inside of an encoded body.
+    offset: Option<usize>,
+    /// An attached message.
+    message: bool,
+}
+
 /// What a part says of itself.
+#[derive(Default)]
 struct Label {
     charset: Option<String>,
     description: Option<String>,

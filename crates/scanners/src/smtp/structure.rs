@@ -2,12 +2,13 @@
 //!
 //! One pass over the lines for each level of nesting, and levels are bounded: the cost is linear in the message.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use mail_parser::ContentType;
 use memchr::memchr;
 
-use super::decode::{self, Transfer};
+use super::decode::Transfer;
 use super::field::{self, Field};
 
 /// Levels of multiparts that are taken apart; deeper ones become children as they stand.
@@ -111,6 +112,10 @@ impl<'a> Tree<'a> {
             if fields.iter().filter(|f| f.name == name).count() > 1 {
                 self.defect(index, format!("several {name} fields, the first counts"));
             }
+            if fields.iter().any(|f| f.name == name && f.value.len() > field::MAX_PARAMETERS) {
+                let most = field::MAX_PARAMETERS;
+                self.limits.push(format!("part {index}: only {most} bytes of {name} read"));
+            }
         }
         let first = |name: &str| fields.iter().find(|f| f.name == name);
         let content_type = first("content-type").and_then(Field::content_type);
@@ -189,18 +194,8 @@ impl<'a> Tree<'a> {
 
 impl Part<'_> {
     /// The body without its transfer encoding, and whether that was broken.
-    pub(super) fn content(&self) -> (std::borrow::Cow<'_, [u8]>, bool) {
-        match self.transfer {
-            Transfer::Plain => (self.raw.into(), false),
-            Transfer::Base64 => {
-                let (bytes, odd) = decode::base64(self.raw);
-                (bytes.into(), odd)
-            }
-            Transfer::QuotedPrintable => {
-                let (bytes, odd) = decode::quoted_printable(self.raw);
-                (bytes.into(), odd)
-            }
-        }
+    pub(super) fn content(&self) -> (Cow<'_, [u8]>, bool) {
+        self.transfer.undo(self.raw)
     }
 
     /// The first field of that name.

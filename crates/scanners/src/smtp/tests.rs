@@ -103,6 +103,22 @@ fn a_message_that_is_an_attachment() {
 }
 
 #[test]
+fn names_in_every_way_of_writing_them() {
+    for (parameter, name) in [
+        ("filename=plain.exe", "plain.exe"),
+        ("filename=\"with \\\"blanks\\\" and; such.exe\"", "with \"blanks\" and; such.exe"),
+        ("filename=\"=?utf-8?q?=C3=A4=3D=3F?= =?utf-8?b?LmV4ZQ==?=\"", "ä=?.exe"),
+        ("filename==?utf-8?b?w6QuZXhl?=", "ä.exe"),
+        ("filename*=iso-8859-1'de'%E4.exe", "ä.exe"),
+        ("filename*0=\"part\"; filename*1=\".exe\"", "part.exe"),
+        ("filename=\"=?.exe\"", "=?.exe"),
+    ] {
+        let message = format!("A: b\nContent-Disposition: attachment;\n {parameter}\n\nx");
+        assert_eq!(run(message.as_bytes()).children[0].0.filename(), Some(name), "{parameter}");
+    }
+}
+
+#[test]
 fn binary_parts_keep_every_byte() {
     let mut message = b"A: b\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\
         Content-Type: application/octet-stream\r\n\r\n"
@@ -181,6 +197,9 @@ fn limits_are_told() {
     let answer = run(format!("A: {}\n\n", "=?".repeat(100_000)).as_bytes());
     assert!(answer.results["a"].as_str().unwrap().len() <= field::MAX_VALUE);
 
+    let answer = run(format!("Content-Type: a/b; {}\n\n", "x=\" =?".repeat(10_000)).as_bytes());
+    assert!(answer.findings.iter().any(|f| f.detail.contains("bytes of content-type")), "{:?}", answer.findings);
+
     let long = run(format!("A: b\n\n{}", "x".repeat(2 << 20)).as_bytes());
     assert_eq!(long.results["body"].as_str().unwrap().len(), 1 << 20);
     assert_eq!(long.children[0].1.len(), 2 << 20);
@@ -189,4 +208,22 @@ fn limits_are_told() {
     assert_eq!(answer.children.len(), 1);
     assert_eq!(answer.findings[0].kind, FindingKind::PayloadLimit);
     assert_eq!(answer.results["body"], "Passwort: grün ja", "a spent budget costs no results");
+}
+
+#[test]
+fn uuencoded_files() {
+    let file = "begin 644 a b.bin\n#0V%T\n`\nend\n";
+    let part =
+        run(format!("A: b\nContent-Type: image/x; name=c.png\nContent-Transfer-Encoding: x-uuencode\n\n{file}")
+            .as_bytes());
+    assert_eq!(part.children[0].1, b"Cat");
+    assert_eq!(part.children[0].0.filename(), Some("c.png"));
+    // Between the lines of a body, twice, and once broken off; words are no files.
+    let body = run(format!("A: b\n\nbegin here\n{file}and\n{file}begin 600 x\n#0V%T\n\u{e4}\n").as_bytes());
+    let names: Vec<_> = body.children.iter().map(|c| (c.0.filename().unwrap(), c.1.as_slice())).collect();
+    assert_eq!(names, [("a b.bin", &b"Cat"[..]), ("a b.bin", b"Cat"), ("x", b"Cat")]);
+    assert_eq!(body.results["stoq"]["defects"], json!(["part 0: uuencoded file breaks off"]));
+    let many = run(format!("A: b\n\n{}", file.repeat(150)).as_bytes());
+    assert_eq!(many.children.len(), 100);
+    assert_eq!(many.findings[0].kind, FindingKind::PluginLimit);
 }
