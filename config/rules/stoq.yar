@@ -1,5 +1,5 @@
-// General rules to begin with: what a payload is, and what it should not hold. Add your own files beside this one and
-// name them, or the folder, in `worker_rules`.
+// General rules to begin with: what a payload is, and what it should not hold. Your own go into files of their own, which
+// `worker_rules` names, one by one or as a folder.
 
 rule eicar_test_file : test
 {

@@ -24,13 +24,15 @@ use stoq_api::scanner::Registration;
 mod decompress;
 mod entropy;
 pub mod exif;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hash;
 pub mod memory_sink;
-pub mod mimetype;
+mod mimetype;
 mod pecarve;
 mod smtp;
 pub mod text;
-pub mod yara;
+mod yara;
 
 /// All built-in plugins that read bytes, by name.
 pub fn registry() -> Vec<Registration> {

@@ -45,7 +45,7 @@ impl Scanner for Mimetype {
 }
 
 /// The media type; `application/octet-stream` for what nobody knows.
-pub fn identify(content: &[u8]) -> Cow<'static, str> {
+pub(crate) fn identify(content: &[u8]) -> Cow<'static, str> {
     if content.is_empty() {
         return "application/x-empty".into();
     }

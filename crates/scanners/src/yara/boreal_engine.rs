@@ -1,7 +1,7 @@
 //! The engine `boreal`: pure Rust, several times faster than libyara on a few hundred rules.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boreal::MetadataValue;
 use boreal::compiler::{CompilerBuilder, CompilerParams};
@@ -114,18 +114,22 @@ impl Engine for BorealEngine {
 /// The engine leaves out the search for strings where conditions are settled without it, as `uint16(0) == 0x5a4d` does
 /// for most payloads. Only if rules match that way, so that their strings are not known, it has to be done after all.
 fn scan(scanner: &mut boreal::Scanner, content: &[u8], timeout: Duration) -> Scan {
-    let params = ScanParams::default()
-        .match_max_length(MAX_HIT)
-        .string_max_nb_matches(MAX_HITS_OF_STRING)
-        .timeout_duration(Some(timeout));
-    scanner.set_scan_params(params.clone().compute_full_matches(false));
-    let quick = match scanner.scan_mem(content) {
+    let started = Instant::now();
+    let params = |left, full| {
+        ScanParams::default()
+            .match_max_length(MAX_HIT)
+            .string_max_nb_matches(MAX_HITS_OF_STRING)
+            .timeout_duration(Some(left))
+            .compute_full_matches(full)
+    };
+    scanner.set_scan_params(params(timeout, false));
+    let strings_known = match scanner.scan_mem(content) {
         Ok(found) if found.rules.is_empty() => return Scan::default(),
         Ok(found) if found.rules.iter().all(|r| r.matches.is_empty()) => None,
         other => Some(collect(scanner, other)),
     };
-    quick.unwrap_or_else(|| {
-        scanner.set_scan_params(params.compute_full_matches(true));
+    strings_known.unwrap_or_else(|| {
+        scanner.set_scan_params(params(timeout.saturating_sub(started.elapsed()), true));
         collect(scanner, scanner.scan_mem(content))
     })
 }
@@ -190,5 +194,45 @@ fn collect_rule(scanner: &boreal::Scanner, rule: EvaluatedRule<'_>, left: &mut L
         tags: rule.tags.iter().map(|t| symbol(*t)).collect(),
         meta: meta.collect(),
         strings: strings.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RULES: &str = r#"
+        rule gated { strings: $a = "ab" $b = /b+c/ condition: uint8(0) == 0x61 and any of them }
+        rule settled { strings: $a = "cc" condition: uint8(1) == 0x62 or $a }
+        rule counted { strings: $a = "a" condition: #a > 3 }
+        rule global_in_effect { condition: filesize > 2 }
+        private rule hidden { strings: $a = "bb" condition: $a }
+        rule by_another { condition: hidden and gated }"#;
+
+    static ENGINE: LazyLock<boreal::Scanner> = LazyLock::new(|| {
+        let mut compiler = BorealCompiler::new();
+        let mut problems = Vec::new();
+        assert_eq!(compiler.add(RuleSet::Worker, RULES, &mut problems), 6, "{problems:?}");
+        compiler.compiler.finalize()
+    });
+
+    fn shown(scan: &Scan) -> String {
+        format!("{:?}", scan.matches)
+    }
+
+    proptest! {
+        /// Leaving the search out where conditions are settled without it changes no answer.
+        #[test]
+        fn short_cut_finds_the_same(content in "[abc]{0,12}") {
+            let mut scanner = ENGINE.clone();
+            let found = scan(&mut scanner, content.as_bytes(), Duration::from_secs(60));
+            scanner.set_scan_params(ScanParams::default().compute_full_matches(true));
+            let full = collect(&scanner, scanner.scan_mem(content.as_bytes()));
+            prop_assert_eq!(shown(&found), shown(&full));
+        }
     }
 }

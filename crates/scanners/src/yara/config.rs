@@ -171,7 +171,8 @@ impl Collected {
         if named.is_empty() && given.is_none() {
             rules += self.add_file(compiler, set, built_in.0, built_in.1.as_bytes());
         } else if named.is_empty() {
-            let none = given.is_none_or(|v| v.is_null() || *v == "" || v.as_array().is_some_and(Vec::is_empty));
+            let empty = |v: &Value| v.is_null() || *v == "";
+            let none = given.is_none_or(|v| empty(v) || v.as_array().is_some_and(|all| all.iter().all(empty)));
             return if none { Ok(false) } else { Err(BuildError(format!("{option} names no file"))) };
         }
         for file in &named {

@@ -12,7 +12,7 @@ mod boreal_engine;
 mod config;
 mod engine;
 mod output;
-pub mod split;
+pub(crate) mod split;
 mod xor;
 
 use std::collections::VecDeque;

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 /// A part of a text of rules that can be compiled on its own, after those in front of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Where it stands, in bytes.
     pub range: Range<usize>,
     /// What it is.
@@ -16,7 +16,7 @@ pub struct Piece {
 
 /// Kinds of pieces.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// `import "module"`.
     Import,
     /// `include "file"`.
@@ -28,7 +28,7 @@ pub enum Kind {
 }
 
 /// Splits `text` into pieces in their order. White space and comments between pieces belong to none.
-pub fn split(text: &str) -> Vec<Piece> {
+pub(crate) fn split(text: &str) -> Vec<Piece> {
     let mut cursor = Cursor { text: text.as_bytes(), at: 0 };
     let mut pieces: Vec<Piece> = Vec::new();
     while let Some((token, range)) = cursor.next(false) {
@@ -189,8 +189,7 @@ impl Cursor<'_> {
 ///
 /// # Panics
 /// One of them does not hold.
-#[doc(hidden)]
-pub fn check(text: &str) {
+pub(crate) fn check(text: &str) {
     let mut end = 0;
     for piece in split(text) {
         assert!(piece.range.start >= end && piece.range.end > piece.range.start, "{piece:?} after {end}");

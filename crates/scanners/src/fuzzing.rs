@@ -1,0 +1,99 @@
+//! Bodies of the fuzz targets under `fuzz/`, so that ordinary tests replay what fuzzing found.
+//!
+//! To add a target: a function here and its line in [`TARGETS`], a file of five lines in `fuzz/fuzz_targets/`, and seeds in
+//! `fuzz/corpus/<target>/`. A plugin needs no more than a line that calls `plugin`.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use serde_json::Map;
+use stoq_api::scanner::{Build, Built, Context, Payload, Remaining};
+use stoq_api::{PayloadMeta, RequestMeta};
+
+use crate::memory_sink::MemorySink;
+use crate::{mimetype, text, yara};
+
+/// What a fuzzed plugin may emit: enough to get anywhere, too little to spend time on.
+const REMAINING: Remaining = Remaining { children: 64, bytes: 1 << 20 };
+
+/// A target: takes whatever the fuzzer made.
+type Body = fn(&[u8]);
+
+/// Every target by the name of its file.
+pub const TARGETS: [(&str, Body); 6] = [
+    ("decompress", |data| plugin("decompress", data)),
+    ("mimetype", mimetype),
+    ("pecarve", |data| plugin("pecarve", data)),
+    ("smtp", |data| plugin("smtp", data)),
+    ("text", text),
+    ("yara_split", yara_split),
+];
+
+/// Runs the target of that name.
+///
+/// # Panics
+/// There is none, or a promise of the code under it does not hold.
+pub fn target(name: &str, data: &[u8]) {
+    let Some((_, body)) = TARGETS.iter().find(|(n, _)| *n == name) else { panic!("no target {name}") };
+    body(data);
+}
+
+/// Runs a worker with its default options and holds it to the budget.
+fn plugin(name: &str, data: &[u8]) {
+    static BUILT: LazyLock<Mutex<HashMap<String, Built>>> = LazyLock::new(Mutex::default);
+    let scanner = {
+        let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+        let built = built.entry(name.to_owned()).or_insert_with(|| {
+            let registration = crate::registry().into_iter().find(|r| r.info.name == name);
+            let built = registration.map(|r| (r.build)(&Build::default()));
+            let Some(Ok(built)) = built else { panic!("{name} cannot be built without options") };
+            built
+        });
+        built.scanner.clone()
+    };
+    let (meta, request_meta) = (PayloadMeta::default(), RequestMeta::default());
+    let mut results = Map::new();
+    results.insert("mimetype".into(), serde_json::json!({ "mimetype": mimetype::identify(data) }));
+    let none = Map::new();
+    let payload = Payload {
+        serial: 0,
+        content: data,
+        meta: &meta,
+        request_meta: &request_meta,
+        ancestors: &[],
+        dispatch_meta: &none,
+        results: &results,
+    };
+    let mut sink = MemorySink::new(REMAINING);
+    // An error is as good an answer as any; not coming back is not.
+    if let Some(scanner) = scanner {
+        scanner.scan(&payload, &mut Context::new(&mut sink, None)).ok();
+    }
+    let bytes: u64 = sink.children().iter().map(|c| c.content.len() as u64).sum();
+    assert!(sink.children().len() as u64 <= REMAINING.children && bytes <= REMAINING.bytes);
+}
+
+/// A media type comes out of anything, and the same one every time.
+fn mimetype(data: &[u8]) {
+    let found = mimetype::identify(data);
+    assert!(found.is_ascii() && found.split('/').count() == 2, "{found}");
+    assert_eq!(found, mimetype::identify(data));
+}
+
+/// Text is bounded by its bytes, and UTF-8 stays what it is.
+fn text(data: &[u8]) {
+    for decoded in [text::decode(data), text::decode_fragment(data)] {
+        assert!(decoded.len() <= 3 * data.len());
+    }
+    let marked = [&b"\xef\xbb\xbf"[..], b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff"].iter().any(|m| data.starts_with(m));
+    if let (Ok(utf8), false) = (std::str::from_utf8(data), marked) {
+        assert_eq!(text::decode_fragment(data), utf8);
+    }
+}
+
+/// Rules are split into pieces that keep [`yara::split::check`].
+fn yara_split(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        yara::split::check(text);
+    }
+}
