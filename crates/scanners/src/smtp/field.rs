@@ -17,6 +17,8 @@ pub(super) const MAX_FIELDS: usize = 1_000;
 pub(super) const MAX_VALUE: usize = 32 << 10;
 /// Bytes of all values of one part together.
 pub(super) const MAX_VALUES: usize = 1 << 20;
+/// Defects of one header that are told.
+const MAX_DEFECTS: usize = 20;
 /// Bytes of a field's name; a longer one is no field.
 const MAX_NAME: usize = 256;
 /// Bytes of one encoded word (RFC 2047 allows 75; senders exceed that).
@@ -75,7 +77,11 @@ pub(super) fn read(bytes: &[u8]) -> Header<'_> {
                 break;
             }
             None if line.starts_with(b"From ") || line.starts_with(b">From ") => {}
-            None if at < last_mime => header.defects.push(format!("line at byte {at} of the header is no field")),
+            None if at < last_mime => {
+                if header.defects.len() < MAX_DEFECTS {
+                    header.defects.push(format!("line at byte {at} of the header is no field"));
+                }
+            }
             None => {
                 header.defects.push("no blank line between header and body".to_owned());
                 header.body = at;
