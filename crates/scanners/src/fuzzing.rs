@@ -10,8 +10,8 @@ use serde_json::Map;
 use stoq_api::scanner::{Build, Built, Context, Payload, Remaining};
 use stoq_api::{PayloadMeta, RequestMeta};
 
-use crate::memory_sink::MemorySink;
-use crate::{mimetype, text, yara};
+use crate::memory_sink::{MemoryChild, MemorySink};
+use crate::{exif, mimetype, text, yara};
 
 /// What a fuzzed plugin may emit: enough to get anywhere, too little to spend time on.
 const REMAINING: Remaining = Remaining { children: 64, bytes: 1 << 20 };
@@ -20,11 +20,13 @@ const REMAINING: Remaining = Remaining { children: 64, bytes: 1 << 20 };
 type Body = fn(&[u8]);
 
 /// Every target by the name of its file.
-pub const TARGETS: [(&str, Body); 6] = [
-    ("decompress", |data| plugin("decompress", data)),
+pub const TARGETS: [(&str, Body); 8] = [
+    ("decompress", |data| drop(plugin("decompress", data))),
+    ("exif", |data| drop(plugin("exif", data))),
     ("mimetype", mimetype),
-    ("pecarve", |data| plugin("pecarve", data)),
-    ("smtp", |data| plugin("smtp", data)),
+    ("parse_exiftool", parse_exiftool),
+    ("pecarve", pecarve),
+    ("smtp", |data| drop(plugin("smtp", data))),
     ("text", text),
     ("yara_split", yara_split),
 ];
@@ -38,8 +40,8 @@ pub fn target(name: &str, data: &[u8]) {
     body(data);
 }
 
-/// Runs a worker with its default options and holds it to the budget.
-fn plugin(name: &str, data: &[u8]) {
+/// Runs a worker with its default options, holds it to the budget, and gives its children.
+fn plugin(name: &str, data: &[u8]) -> Vec<MemoryChild> {
     static BUILT: LazyLock<Mutex<HashMap<String, Built>>> = LazyLock::new(Mutex::default);
     let scanner = {
         let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,6 +73,26 @@ fn plugin(name: &str, data: &[u8]) {
     }
     let bytes: u64 = sink.children().iter().map(|c| c.content.len() as u64).sum();
     assert!(sink.children().len() as u64 <= REMAINING.children && bytes <= REMAINING.bytes);
+    sink.take()
+}
+
+/// Images are pieces of the payload, where they say, one behind the other.
+fn pecarve(data: &[u8]) {
+    let mut end = 0;
+    for child in plugin("pecarve", data) {
+        let offset = child.meta.extra_data["offset"].as_u64().and_then(|o| usize::try_from(o).ok());
+        let Some(offset) = offset else { panic!("an image without an offset") };
+        assert!(offset >= end && data[offset..].starts_with(&child.content));
+        end = offset + child.content.len();
+    }
+}
+
+/// Whatever a tool printed, what is taken from it names no place on the host.
+fn parse_exiftool(data: &[u8]) {
+    if let Ok(facts) = exif::parse_exiftool(data) {
+        assert!(facts.is_object() && facts.get("Directory").is_none());
+        assert!(facts.get("SourceFile").is_none_or(|source| source == "-"));
+    }
 }
 
 /// A media type comes out of anything, and the same one every time.
