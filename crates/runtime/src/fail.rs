@@ -160,7 +160,7 @@ impl fmt::Display for Problem {
             Origin::File { line, .. } if self.place.excerpt.is_some() => line.to_string(),
             _ => String::new(),
         };
-        let margin = " ".repeat(number.len());
+        let margin = " ".repeat(number.len().max(1));
         write!(f, "{margin}--> {}", self.place)?;
         if !self.path.is_empty() {
             write!(f, " ({})", Visible(&self.path))?;

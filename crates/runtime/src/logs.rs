@@ -160,6 +160,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_cannot_be_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().join("stoq.log");
+        let settings = Log { level: LogLevel::Info, format: LogFormat::Text, file: Some(path.clone()) };
+        let error = init(&settings).unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    }
+
+    #[test]
     fn levels() {
         let write = || {
             debug!("own debug");

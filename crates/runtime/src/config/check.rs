@@ -115,7 +115,7 @@ impl Checker<'_> {
             },
             Shape::ResultPath => match leaf.value.as_str().unwrap_or_default().parse::<ResultPath>() {
                 Ok(path) if self.registry.has(path.worker(), Some(PluginKind::Worker)) => Ok(path.to_string().into()),
-                Ok(path) => Err(self.no_plugin(path.worker(), PluginKind::Worker)),
+                Ok(path) => Err(self.no_plugin(&[path.worker()], PluginKind::Worker)),
                 Err(error) => Err(error.to_string()),
             },
             Shape::Globs => {
@@ -127,11 +127,9 @@ impl Checker<'_> {
             }
             Shape::Plugins(kind) => {
                 let names = list()?;
-                let unknown = names.as_array().into_iter().flatten().filter_map(Value::as_str);
-                match unknown.into_iter().find(|name| !self.registry.has(name, Some(*kind))) {
-                    Some(name) => Err(self.no_plugin(name, *kind)),
-                    None => Ok(names),
-                }
+                let given = names.as_array().into_iter().flatten().filter_map(Value::as_str);
+                let unknown: Vec<_> = given.filter(|name| !self.registry.has(name, Some(*kind))).collect();
+                if unknown.is_empty() { Ok(names) } else { Err(self.no_plugin(&unknown, *kind)) }
             }
             // Whether a component of the name is configured is known only after merging.
             Shape::Active(kind) => {
@@ -254,15 +252,20 @@ impl Checker<'_> {
         self.problems.push(problem);
     }
 
-    fn no_plugin(&self, name: &str, kind: PluginKind) -> String {
+    fn no_plugin(&self, names: &[&str], kind: PluginKind) -> String {
         let known = self.registry.names(Some(kind));
         let role = kind.name().to_ascii_lowercase();
-        let hint = match nearest(name, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if known.is_empty() => format!("there is no {role}"),
-            None => format!("there is {}", one_of(known)),
-        };
-        format!("expected names of {role}s: no {role} is called `{name}`; {hint}")
+        let mut hints: Vec<String> = names
+            .iter()
+            .filter_map(|name| nearest(name, known.iter().copied()))
+            .map(|near| format!("did you mean `{near}`?"))
+            .collect();
+        if hints.is_empty() && known.len() <= MAX_LISTED {
+            hints.push(format!("there is {}", one_of(known)));
+        }
+        let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+        let names = names.join(", ");
+        format!("expected names of {role}s: no {role} is called {names}; {}", hints.join(" "))
     }
 
     fn unknown(&mut self, path: &str, entry: &Entry, what: &str, known: Vec<&'static str>) {

@@ -1,7 +1,7 @@
 //! The configuration: defaults, files, environment and flags, one over the other, with the place of every value.
 //!
-//! Each source becomes a tree of values with places ([`tree`]) and is checked on its own against the keys that exist
-//! ([`schema`], [`check`]) *before* the layers are merged: after merging nobody knows any more which line said what. All
+//! Each source becomes a tree of values with places (`tree`) and is checked on its own against the keys that exist
+//! (`schema`, `check`) *before* the layers are merged: after merging nobody knows any more which line said what. All
 //! mistakes of all sources come back at once. Merging itself is the `config` crate's.
 //!
 //! Which options a plugin, provider, connector or archiver has is not known here: the caller hands in a list of

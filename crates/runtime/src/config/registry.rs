@@ -1,6 +1,6 @@
 //! What the caller says exists: plugins of all kinds and their options.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use stoq_api::scanner::{OptionInfo, OptionKind, PluginInfo, PluginKind};
 
@@ -13,6 +13,9 @@ pub(super) const REQUIRED_WORKERS: OptionInfo = OptionInfo {
     default: "",
     help: "workers that must have run on a payload before this one",
 };
+
+/// Options with their kinds, by role and plugin.
+pub(super) type ByRole = BTreeMap<(PluginKind, String), BTreeMap<String, OptionKind>>;
 
 /// The list of plugins, with the questions that checking asks of it.
 #[derive(Clone, Copy)]
@@ -33,12 +36,12 @@ impl<'a> Registry<'a> {
         self.of(name).any(|p| kind.is_none_or(|k| p.kinds.contains(&k)))
     }
 
-    /// The names of the options that a plugin has in each role.
-    pub(super) fn by_role(self) -> BTreeMap<(PluginKind, String), BTreeSet<String>> {
-        let mut out: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+    /// The options that a plugin has in each role.
+    pub(super) fn by_role(self) -> ByRole {
+        let mut out = ByRole::new();
         for plugin in self.0 {
             for kind in plugin.kinds {
-                let names = plugin.options.iter().map(|o| o.name.to_owned());
+                let names = plugin.options.iter().map(|o| (o.name.to_owned(), o.kind));
                 out.entry((*kind, plugin.name.to_owned())).or_default().extend(names);
             }
         }

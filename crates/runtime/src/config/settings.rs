@@ -1,6 +1,6 @@
 //! The effective configuration as types.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::thread;
@@ -8,8 +8,9 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use stoq_api::budget::Budgets;
-use stoq_api::scanner::PluginKind;
+use stoq_api::scanner::{OptionKind, PluginKind};
 
+use super::registry::ByRole;
 use super::routes::Routes;
 use crate::units::{ByteSize, Duration};
 
@@ -43,7 +44,7 @@ pub struct Settings {
     pub archivers: BTreeMap<String, BTreeMap<String, Options>>,
     /// The options that each plugin has in each role: one name may stand for several plugins.
     #[serde(skip)]
-    pub(super) by_role: BTreeMap<(PluginKind, String), BTreeSet<String>>,
+    pub(super) by_role: ByRole,
 }
 
 /// `[core]`.
@@ -238,7 +239,7 @@ impl Settings {
         let kind = configured.map_or(name, |(kind, _)| kind);
         let known = self.by_role.get(&(role, kind.to_owned()))?;
         let mut options = self.plugins.get(kind).cloned().unwrap_or_default();
-        options.0.retain(|option, _| known.contains(option));
+        options.0.retain(|option, _| known.contains_key(option));
         options.0.extend(configured.into_iter().flat_map(|(_, own)| own.0.clone()));
         Some(Component { name: name.to_owned(), kind: kind.to_owned(), options })
     }
@@ -270,6 +271,11 @@ impl Settings {
     pub fn required_workers(&self, plugin: &str) -> Vec<String> {
         let names = self.plugins.get(plugin).and_then(|o| o.0.get(super::registry::REQUIRED_WORKERS.name));
         names.and_then(Value::as_array).into_iter().flatten().filter_map(|n| n.as_str().map(str::to_owned)).collect()
+    }
+
+    /// The type of a plugin's option.
+    pub(super) fn kind_of(&self, plugin: &str, option: &str) -> Option<OptionKind> {
+        self.by_role.iter().find_map(|((_, name), options)| (name == plugin).then(|| options.get(option).copied())?)
     }
 
     pub(super) fn configured(&self, role: PluginKind) -> Option<&BTreeMap<String, BTreeMap<String, Options>>> {

@@ -1,17 +1,20 @@
 //! `stoq config show`: what is in effect, and where each value comes from.
 
 use serde_json::Value;
+use stoq_api::scanner::OptionKind;
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value as Toml};
 
 use super::settings::Settings;
 use super::tree::{Origins, join};
 use crate::escape::{acts, visible};
 use crate::secret::{MASK, is_secret, mask_urls};
+use crate::units::{ByteSize, Duration};
 
 /// The settings as TOML, a comment with the origin behind each value, secrets masked.
 pub fn effective(settings: &Settings, origins: &Origins) -> String {
     // Settings are plain data with text keys, which always have a JSON form.
-    let value = serde_json::to_value(settings).unwrap_or_default();
+    let mut value = serde_json::to_value(settings).unwrap_or_default();
+    with_units(settings, &mut value);
     let mut document = DocumentMut::new();
     *document.as_table_mut() = table("", &value, origins);
     // Names and patterns may hold what acts on a terminal; TOML's own escapes keep the document the same.
@@ -19,6 +22,32 @@ pub fn effective(settings: &Settings, origins: &Origins) -> String {
     text.chars()
         .map(|c| if acts(c) && c != '\n' { format!("\\U{:08X}", u32::from(c)) } else { c.to_string() })
         .collect()
+}
+
+/// Sizes and durations of plugins' options, which are plain numbers for the plugins, as people write them.
+fn with_units(settings: &Settings, value: &mut Value) {
+    let options = |plugin: &str, options: &mut Value| {
+        for (name, value) in options.as_object_mut().into_iter().flatten() {
+            let shown = match settings.kind_of(plugin, name) {
+                Some(OptionKind::Size) => value.as_u64().map(|bytes| ByteSize::bytes(bytes).to_string()),
+                Some(OptionKind::Duration) => {
+                    value.as_f64().and_then(|secs| Duration::from_secs_f64(secs).ok()).map(|span| span.to_string())
+                }
+                _ => None,
+            };
+            if let Some(shown) = shown {
+                *value = shown.into();
+            }
+        }
+    };
+    let members = |value: Option<&mut Value>, take: &mut dyn FnMut(&str, &mut Value)| {
+        let members = value.and_then(Value::as_object_mut).into_iter().flatten();
+        members.for_each(|(name, value)| take(name, value));
+    };
+    members(value.get_mut("plugins"), &mut |plugin, value| options(plugin, value));
+    for section in ["providers", "connectors", "archivers"] {
+        members(value.get_mut(section), &mut |_, kinds| members(Some(kinds), &mut |kind, value| options(kind, value)));
+    }
 }
 
 fn table(path: &str, value: &Value, origins: &Origins) -> Table {

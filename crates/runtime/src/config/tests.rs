@@ -108,6 +108,13 @@ fn mistakes_have_a_place_and_a_remedy() {
     check("[scan]\nslots = 1\nslots = 2\n", "3:1", "", "this is not TOML", "");
     check("[scan\n", "1:6", "", "this is not TOML", "");
     check("[routes]\nalways = [\"hsah\"]\n", "2:10", "routes.always", "did you mean `hash`?", "");
+    check(
+        "[routes]\nalways = [\"hash\", \"zz\", \"yarra\"]\n",
+        "2:10",
+        "routes.always",
+        "called `zz`, `yarra`; did you mean `yara`?",
+        "",
+    );
     check("[routes]\ndispatchers = [\"hash\"]\n", "2:15", "routes.dispatchers", "no dispatcher is called `hash`", "");
     check("[routes]\nalways = \"hash, yara\"\n", "2:10", "routes.always", "[\"one\", \"two\"]", "");
     check("[plugins.yarra]\n", "1:10", "plugins.yarra", "unknown plugin `yarra`", "`yara`");

@@ -88,7 +88,7 @@ impl<'a> Lines<'a> {
         let (from, to) = (span.start - start, span.end.min(end).saturating_sub(start));
         let shown = match show {
             Show::Line => None,
-            Show::Key => Some(line.get(to..).and_then(|rest| rest.find(['=', ':'])).map_or(to, |at| to + at + 2)),
+            Show::Key => line.get(to..).and_then(|rest| rest.find(['=', ':'])).map(|at| to + at + 2),
             // The broken line may be one of several of a secret's value.
             Show::IfHarmless => secret_at(self.assignment(index)).map(|_| 0),
         };
