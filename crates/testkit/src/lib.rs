@@ -7,6 +7,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "suites are tests, though they are not marked as such")]
 
 pub mod fault;
+#[cfg(feature = "hostile")]
+pub mod hostile;
 pub mod ledger;
 pub mod queue;
 pub mod samples;

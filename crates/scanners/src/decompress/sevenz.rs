@@ -17,6 +17,8 @@ const SIGNATURE: &[u8] = b"7z\xbc\xaf\x27\x1c";
 const MAX_HEADER_KIB: usize = 2 << 10;
 /// Blocks of an archive that are read.
 const MAX_BLOCKS: usize = 100_000;
+/// Passwords that are tried on the blocks of one archive together: a key takes up to 2^24 rounds of SHA-256.
+const MAX_TRIES: usize = 256;
 /// Bytes from the start of a program within which a self-extracting archive starts.
 const MAX_STUB: usize = 4 << 20;
 /// Windows attribute bit that says that the upper half is a Unix mode.
@@ -47,7 +49,7 @@ impl Unpack for SevenZ {
         if shift > 0 {
             out.anomaly(format!("the archive starts at byte {shift}"));
         }
-        let mut run = Run { input: &input[shift..], password: Password::empty(), known: None };
+        let mut run = Run { input: &input[shift..], password: Password::empty(), known: None, tries: 0 };
         let Some(archive) = run.header(out)? else { return Ok(()) };
         for entry in archive.files.iter().filter(|e| !e.has_stream) {
             out.next()?;
@@ -71,6 +73,7 @@ struct Run<'a> {
     password: Password,
     /// The same as text.
     known: Option<String>,
+    tries: usize,
 }
 
 /// How the members of one block are packed.
@@ -152,6 +155,10 @@ impl Run<'_> {
     fn unlock(&mut self, archive: &Archive, index: usize, out: &mut Extraction<'_, '_>) -> Result<bool, Stop> {
         for candidate in out.passwords().to_vec() {
             out.on_time()?;
+            self.tries += 1;
+            if self.tries > MAX_TRIES {
+                return Ok(false);
+            }
             let password = Password::new(&candidate);
             let (mut proven, mut stop) = (false, None);
             let mut each = |entry: &ArchiveEntry, reader: &mut dyn Read| {

@@ -93,7 +93,7 @@ impl<'a> Directory<'a> {
         let mut announced = u64::from(u16_at(input, end + 10)?);
         let mut size = u64::from(u32_at(input, end + 12)?);
         let mut offset = u64::from(u32_at(input, end + 16)?);
-        let comment = &input[end + 22..];
+        let comment = input.get(end + 22..)?;
         let comment = &comment[..comment.len().min(u16_at(input, end + 20)?.into())];
         let mut before = end;
         if let Some((at, record)) = end64(input, end) {
