@@ -14,7 +14,9 @@ use stoq_api::scanner::{BuildError, PluginInfo};
 use stoq_runtime::escape::visible_bytes;
 use stoq_runtime::files::FileRoots;
 
+pub mod dirmon;
 pub mod filedir;
+mod spool;
 pub mod stdin;
 mod take;
 #[cfg(test)]
@@ -35,7 +37,7 @@ pub type Build = fn(&Map<String, Value>, &Context) -> Result<Box<dyn Provider>, 
 
 /// All built-in providers, by name.
 pub fn registry() -> Vec<ProviderRegistration> {
-    vec![filedir::registration(), stdin::registration()]
+    vec![dirmon::registration(), filedir::registration(), stdin::registration()]
 }
 
 /// What a provider gets beside its options.

@@ -32,8 +32,10 @@ pub(crate) struct Filter {
 pub(crate) enum Found {
     /// A regular file, as far as its directory says. The path is beneath the walk's root.
     File(PathBuf),
-    /// Something that cannot be scanned or listed, and why.
+    /// Something that is not a file that can be scanned, and why.
     Not(PathBuf, String),
+    /// A directory that cannot be listed, or not to its end, and why.
+    Unlisted(PathBuf, String),
 }
 
 /// The walk; an iterator.
@@ -116,7 +118,7 @@ impl Walk {
             Kind::Other(what) => Some(Found::Not(path, format!("is {what}, not a regular file"))),
             Kind::Dir if !self.filter.recursive => None,
             Kind::Dir if self.levels.len() >= MAX_DEPTH => {
-                Some(Found::Not(path, format!("lies deeper than {MAX_DEPTH} directories")))
+                Some(Found::Unlisted(path, format!("lies deeper than {MAX_DEPTH} directories")))
             }
             Kind::Dir => {
                 self.levels.push(Level { dir: path, after: None, names: VecDeque::new(), complete: false });
@@ -139,7 +141,7 @@ impl Iterator for Walk {
             } else if level.complete {
                 self.levels.pop();
             } else if let Err((path, reason)) = self.refill() {
-                return Some(Found::Not(path, reason));
+                return Some(Found::Unlisted(path, reason));
             }
         }
     }
@@ -266,7 +268,7 @@ mod tests {
         let mut walk = Walk::new(dir_fd(dir.path()), PathBuf::new(), Filter { recursive: true, hidden: false });
         assert_eq!(walk.next(), Some(Found::File("a".into())));
         std::fs::remove_dir_all(dir.path().join("b")).unwrap();
-        let Some(Found::Not(path, reason)) = walk.next() else { panic!("no problem") };
+        let Some(Found::Unlisted(path, reason)) = walk.next() else { panic!("no problem") };
         assert_eq!(path, Path::new("b"));
         assert!(reason.starts_with("directory cannot be listed: "), "{reason}");
         assert_eq!(walk.collect::<Vec<_>>(), files(&["c", "d"]));

@@ -13,11 +13,11 @@ use std::time::Duration;
 use stoq_api::plugin::Connector;
 use stoq_api::queue::{Deliveries, Delivery};
 use stoq_api::{Fault, FaultKind, fault};
+use stoq_runtime::backoff::Backoff;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::backoff;
 use super::collect::Batch;
 use super::dead::DeadLetters;
 
@@ -93,7 +93,7 @@ impl Frame {
     pub async fn run(&self, source: Box<dyn Deliveries>, stop: CancellationToken) -> Result<(), Fault> {
         // A token of our own, so that a failing sink ends this connector and nobody else.
         let stop = stop.child_token();
-        let mut source = Source { deliveries: source, failures: 0, not_before: None };
+        let mut source = Source { deliveries: source, backoff: self.backoff(), not_before: None };
         let mut batch = Batch::default();
         let mut going = JoinSet::new();
         let result = loop {
@@ -163,9 +163,9 @@ impl Frame {
         })
     }
 
-    /// The wait before try `attempt`.
-    pub(super) fn wait(&self, attempt: u32) -> Duration {
-        backoff::wait(attempt, self.settings.retry_first, self.settings.retry_most, fastrand::f64())
+    /// Waits before tries of the sink, the dead lane or the source.
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff::new(self.settings.retry_first, self.settings.retry_most)
     }
 }
 
@@ -180,7 +180,7 @@ async fn at(when: Option<Instant>) {
 /// The subscription, asked again when it fails for a while.
 struct Source {
     deliveries: Box<dyn Deliveries>,
-    failures: u32,
+    backoff: Backoff,
     not_before: Option<Instant>,
 }
 
@@ -194,14 +194,13 @@ impl Source {
             }
             match self.deliveries.next().await {
                 Err(e) if e.is_transient() => {
-                    self.failures = self.failures.saturating_add(1);
-                    self.not_before = Some(Instant::now() + frame.wait(self.failures));
-                    said_rarely(self.failures, || {
+                    self.not_before = Some(Instant::now() + self.backoff.next_wait());
+                    said_rarely(self.backoff.tries(), || {
                         tracing::warn!(connector = &*frame.name, error = fault::chain(&e), "the result lane is away");
                     });
                 }
                 other => {
-                    self.failures = 0;
+                    self.backoff.reset();
                     return other;
                 }
             }

@@ -1,6 +1,5 @@
 //! What all connectors share: the frame that runs them, the form of messages on the result lane, and forms of JSON text.
 
-mod backoff;
 mod collect;
 pub mod dead;
 pub mod frame;

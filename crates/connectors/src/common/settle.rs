@@ -19,17 +19,18 @@ type Answer = Option<Result<Vec<Verdict>, Fault>>;
 impl Frame {
     /// Delivers, buries and acknowledges until nothing is open, or `stop`.
     pub(super) async fn settle(&self, mut batch: Batch, stop: &CancellationToken) -> Result<(), Fault> {
-        let mut failures = 0_u32;
+        let mut backoff = self.backoff();
         loop {
             let trouble = self.try_once(&mut batch).await?;
             self.acknowledge(&mut batch).await;
             let Some(trouble) = trouble else { return Ok(()) };
-            failures = failures.saturating_add(1);
+            let wait = backoff.next_wait();
+            let failures = backoff.tries();
             said_rarely(failures, || {
                 let (connector, open) = (&*self.name, batch.pending.len());
                 tracing::warn!(connector, open, failures, reason = trouble, "not delivered; trying again");
             });
-            let wait = keeping(&batch.held, self.settings.extend_every, sleep(self.wait(failures)));
+            let wait = keeping(&batch.held, self.settings.extend_every, sleep(wait));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {

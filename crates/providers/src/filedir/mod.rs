@@ -202,7 +202,7 @@ impl Reader {
         for found in Walk::new(for_walk, source.base.clone(), self.filter) {
             match found {
                 Found::File(path) => self.file(source, &root, &path)?,
-                Found::Not(path, reason) => self.skip(source, &path, reason),
+                Found::Not(path, reason) | Found::Unlisted(path, reason) => self.skip(source, &path, reason),
             }
         }
         Ok(())

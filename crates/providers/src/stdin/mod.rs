@@ -1,7 +1,5 @@
 //! `stdin`: the whole of standard input as one payload.
 
-mod spool;
-
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
@@ -12,7 +10,7 @@ use stoq_api::scanner::{BuildError, PluginInfo, PluginKind};
 use stoq_api::{Fault, FaultKind, PayloadMeta, RequestMeta};
 use tokio::sync::oneshot;
 
-pub use self::spool::{Spooled, spool};
+use crate::spool::{Spooled, spool};
 use crate::{Context, ProviderRegistration};
 
 /// The provider's entry in the registry.

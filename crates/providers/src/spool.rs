@@ -8,7 +8,7 @@ use stoq_api::{BoundedReader, Content, Fault, FaultKind, OverLimit};
 
 /// A stream that was read.
 #[derive(Debug)]
-pub enum Spooled {
+pub(crate) enum Spooled {
     /// All of it.
     Whole(Content),
     /// More than allowed; the rest was not read.
@@ -23,7 +23,7 @@ pub enum Spooled {
 ///
 /// # Errors
 /// [`FaultKind::Refused`] if the input cannot be read; [`FaultKind::Unavailable`] if the file cannot be written.
-pub fn spool(input: impl Read, memory: u64, most: u64, dir: &Path) -> Result<Spooled, Fault> {
+pub(crate) fn spool(input: impl Read, memory: u64, most: u64, dir: &Path) -> Result<Spooled, Fault> {
     let mut input = BoundedReader::new(input, most);
     let mut head = Vec::new();
     match (&mut input).take(memory.saturating_add(1)).read_to_end(&mut head) {
