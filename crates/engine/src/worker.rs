@@ -57,8 +57,11 @@ impl Worker {
     pub async fn run(&self, stop: &CancellationToken, force: &CancellationToken) -> Result<(), Fault> {
         let prefetch =
             Prefetch { messages: u32::try_from(self.around.settings.concurrency).unwrap_or(u32::MAX).max(1) };
-        let mut children = self.around.lanes.children.subscribe(WORKERS, prefetch).await?;
-        let mut roots = self.around.lanes.roots.subscribe(WORKERS, prefetch).await?;
+        let lanes = &self.around.lanes;
+        let mut children =
+            self.around.patiently("subscribe to children", || lanes.children.subscribe(WORKERS, prefetch)).await?;
+        let mut roots =
+            self.around.patiently("subscribe to roots", || lanes.roots.subscribe(WORKERS, prefetch)).await?;
         let tracker = TaskTracker::new();
         let work = async {
             while let Some((lane, delivery)) = next(&mut children, &mut roots, stop).await {

@@ -1,0 +1,326 @@
+//! A world small enough to be tried in every way: memory lanes, ledger and store that outlive workers, a scanner whose
+//! payloads say what is in them, and workers that live under a plan of faults.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::Value;
+use stoq_api::ledger::Ledger;
+use stoq_api::queue::{Prefetch, Queue};
+use stoq_api::response::EngineInfo;
+use stoq_api::scanner::{
+    Build, BuildError, Built, Context, Output, Payload, PluginInfo, Registration, Remaining, ScanError, Scanner, Sink,
+};
+use stoq_api::store::Store;
+use stoq_api::{Budgets, Content, PayloadMeta, RequestMeta, Sha256};
+use stoq_engine::intake::{Intake, IntakeSettings};
+use stoq_engine::lanes::{DEAD, WORKERS};
+use stoq_engine::rules::Rules;
+use stoq_engine::{Lanes, Plan, PlannedPlugin, Surroundings, Worker, rounds, surroundings};
+use stoq_jail::{Answer, Child, Item, JobItem, Runner, Wire, Workload};
+use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
+use stoq_testkit::fault::{FaultPlan, FaultyLedger, FaultyQueue, FaultyStore};
+use tokio_util::sync::CancellationToken;
+
+/// The one connector.
+pub(crate) const SINK: &str = "sink";
+
+/// What outlives processes.
+pub(crate) struct World {
+    children: Arc<MemoryQueue>,
+    roots: Arc<MemoryQueue>,
+    results: Arc<MemoryQueue>,
+    dead: Arc<MemoryQueue>,
+    pub(crate) ledger: Arc<MemoryLedger>,
+    store: Arc<MemoryStore>,
+    pub(crate) budgets: Budgets,
+    /// Children longer than this go into the store.
+    pub(crate) inline_limit: u64,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let world = Self {
+            children: Arc::new(MemoryQueue::new("children")),
+            roots: Arc::new(MemoryQueue::new("roots")),
+            results: Arc::new(MemoryQueue::new("results")),
+            dead: Arc::new(MemoryQueue::new("dead")),
+            ledger: Arc::new(MemoryLedger::new()),
+            store: Arc::new(MemoryStore::new()),
+            budgets: Budgets { max_seconds: 60, ..Budgets::default() },
+            inline_limit: 8,
+        };
+        world.around(&FaultPlan::calm(), |_| ()).lanes.declare(&[SINK]).await.unwrap();
+        world
+    }
+
+    /// The world as one process sees it, whose operations fail by `plan`, and whose extracting plugin changes its mind by
+    /// `twist`.
+    pub(crate) fn around(&self, plan: &FaultPlan, twist: fn(&mut Vec<String>)) -> Arc<Surroundings> {
+        let queue = |queue: &Arc<MemoryQueue>| -> Arc<dyn Queue> {
+            Arc::new(FaultyQueue::new(Arc::clone(queue) as Arc<dyn Queue>, plan.clone()))
+        };
+        let ledger = Arc::clone(&self.ledger) as Arc<dyn Ledger>;
+        let store = Arc::clone(&self.store) as Arc<dyn Store>;
+        Arc::new(Surroundings {
+            lanes: Lanes {
+                children: queue(&self.children),
+                roots: queue(&self.roots),
+                results: queue(&self.results),
+                dead: queue(&self.dead),
+            },
+            ledger: Arc::new(FaultyLedger::new(ledger, plan.clone())),
+            store: Arc::new(FaultyStore::new(store, plan.clone())),
+            files: Arc::default(),
+            runner: Arc::new(Direct::new(twist)),
+            plugins: vec!["open".into()],
+            externals: BTreeMap::new(),
+            rules: Rules::default(),
+            archivers: BTreeMap::new(),
+            decorators: BTreeMap::new(),
+            engine: EngineInfo::default(),
+            settings: surroundings::Settings { inline_limit: self.inline_limit, ..surroundings::Settings::default() },
+        })
+    }
+
+    /// Puts `times` copies of the message of one reference on the lane, as if it had come again.
+    pub(crate) async fn take(&self, content: &[u8], times: usize) {
+        let settings = IntakeSettings {
+            source: "test".into(),
+            budgets: self.budgets,
+            start_dispatch: Vec::new(),
+            request_meta: RequestMeta::default(),
+            tenant: None,
+        };
+        let intake = Intake::new(self.around(&FaultPlan::calm(), |_| ()), settings);
+        for _ in 0..times {
+            let mut once = Once(Some(content.to_vec()));
+            intake.run(&mut once, &CancellationToken::new()).await.unwrap();
+        }
+    }
+
+    /// Lets `workers` workers of one process work under `plan` until it dies or nothing is left to do.
+    pub(crate) async fn live(&self, plan: &FaultPlan, workers: usize, twist: fn(&mut Vec<String>)) {
+        let (stop, force) = (CancellationToken::new(), CancellationToken::new());
+        let mut at_work = tokio::task::JoinSet::new();
+        for _ in 0..workers {
+            let worker = Worker::new(self.around(plan, twist));
+            let (stop, force) = (stop.clone(), force.clone());
+            at_work.spawn(async move { worker.run(&stop, &force).await });
+        }
+        tokio::select! {
+            () = plan.crashed() => {}
+            () = self.idle() => {}
+        }
+        // Dropping a worker is what the death of its process does: nothing it held has a verdict. A worker's own tasks
+        // end with it only if they are told to.
+        force.cancel();
+        at_work.shutdown().await;
+    }
+
+    async fn idle(&self) {
+        loop {
+            if self.waiting().await == 0 {
+                return;
+            }
+            // Virtual time: this costs nothing and lets everybody else go on.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Task messages on the lanes.
+    pub(crate) async fn waiting(&self) -> u64 {
+        let mut all = 0;
+        for lane in [&self.roots, &self.children] {
+            let depth = lane.depth(WORKERS).await.unwrap();
+            all += depth.ready + depth.held;
+        }
+        all
+    }
+
+    pub(crate) async fn dead_letters(&self) -> u64 {
+        self.dead.depth(DEAD).await.unwrap().ready
+    }
+
+    /// Documents in the sink: by id, each distinct text once, without what only tells how long something took.
+    pub(crate) async fn documents(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut documents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut deliveries = self.results.subscribe(SINK, Prefetch { messages: 1000 }).await.unwrap();
+        let mut left = self.results.depth(SINK).await.unwrap().ready;
+        while left > 0 {
+            let delivery = deliveries.next().await.unwrap().unwrap();
+            let mut value: Value = serde_json::from_slice(&delivery.message.body).unwrap();
+            strip(&mut value);
+            documents.entry(delivery.message.id.clone()).or_default().insert(value.to_string());
+            delivery.ack().await.unwrap();
+            left -= 1;
+        }
+        documents
+    }
+}
+
+/// Removes times: the same scan made anew was first seen and took as long as it did.
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|name, _| name != "micros" && name != "time");
+            members.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
+
+/// A provider of one payload.
+struct Once(Option<Vec<u8>>);
+
+#[async_trait]
+impl stoq_api::plugin::Provider for Once {
+    async fn next(&mut self) -> Result<Option<stoq_api::plugin::Reference>, stoq_api::Fault> {
+        Ok(self.0.take().map(|content| stoq_api::plugin::Reference {
+            identity: b"message 1".to_vec(),
+            roots: vec![stoq_api::plugin::Root {
+                bytes: stoq_api::plugin::RootBytes::Content(Content::from(content)),
+                meta: PayloadMeta::default(),
+            }],
+            request_meta: RequestMeta::default(),
+            taken: Box::new(stoq_api::plugin::NotTold),
+        }))
+    }
+}
+
+/// Payloads read `name(child)(child(grandchild))`: the plugin emits what stands in each outer pair of brackets.
+struct Open(fn(&mut Vec<String>));
+
+impl Scanner for Open {
+    fn scan(&self, payload: &Payload<'_>, cx: &mut Context<'_>) -> Result<Output, ScanError> {
+        let mut inner = parts(&String::from_utf8_lossy(payload.content));
+        (self.0)(&mut inner);
+        for child in &inner {
+            cx.emit(child.as_bytes(), PayloadMeta::default())?;
+        }
+        Ok(Output::of(inner.len()))
+    }
+}
+
+fn parts(text: &str) -> Vec<String> {
+    let (mut depth, mut part, mut all) = (0, String::new(), Vec::new());
+    for c in text.chars() {
+        match c {
+            '(' if depth == 0 => depth = 1,
+            ')' if depth == 1 => {
+                depth = 0;
+                all.push(std::mem::take(&mut part));
+            }
+            c if depth > 0 => {
+                depth += i32::from(c == '(') - i32::from(c == ')');
+                part.push(c);
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+/// Runs the rounds in place: no process, no thread, no clock.
+struct Direct(Box<dyn Workload>);
+
+impl Direct {
+    fn new(twist: fn(&mut Vec<String>)) -> Self {
+        let plan = Plan {
+            plugins: vec![PlannedPlugin {
+                name: "open".into(),
+                build: Build::default(),
+                required_workers: BTreeSet::new(),
+            }],
+            always: vec!["open".into()],
+            max_required_depth: 10,
+            plugin_deadline_ms: 60_000,
+            ..Plan::default()
+        };
+        // A registration is a plain function, so what the plugin does cannot be captured: build it here instead.
+        let info = PluginInfo { name: "open", description: "", kinds: &[], options: &[], required_workers: &[] };
+        let registration = Registration { info, build: honest };
+        let hello = rounds::build(&serde_json::to_vec(&plan).unwrap(), &[registration]).unwrap();
+        TWIST.with(|t| t.set(twist));
+        Self(hello.workload)
+    }
+}
+
+thread_local! {
+    static TWIST: std::cell::Cell<fn(&mut Vec<String>)> = const { std::cell::Cell::new(|_| ()) };
+}
+
+fn honest(_: &Build) -> Result<Built, BuildError> {
+    Ok(Built { scanner: Some(Arc::new(Open(|parts| TWIST.with(|t| t.get())(parts)))), ..Built::default() })
+}
+
+#[async_trait]
+impl Runner for Direct {
+    async fn run(&self, items: Vec<JobItem>) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for item in items {
+            let content = item.content.to_bytes().unwrap();
+            let mut wire = Collect { left: item.remaining, children: Mutex::default() };
+            let report = self.0.run(&Item { header: &item.header, content: &content, excluded: &[] }, &mut wire);
+            let children = wire.children.into_inner();
+            let child = |(meta, bytes): (PayloadMeta, Vec<u8>)| Child {
+                plugin: 0,
+                meta,
+                sha256: Sha256::of(&bytes),
+                content: Content::from(bytes),
+            };
+            answers.push(Answer {
+                report: Some(Bytes::from(report)),
+                children: children.into_iter().map(child).collect(),
+                stopped: Vec::new(),
+            });
+        }
+        answers
+    }
+
+    fn hello(&self) -> Bytes {
+        Bytes::new()
+    }
+}
+
+struct Collect {
+    left: Remaining,
+    children: Mutex<Vec<(PayloadMeta, Vec<u8>)>>,
+}
+
+impl Sink for Collect {
+    fn remaining(&self) -> Remaining {
+        self.left
+    }
+
+    fn open(&mut self, meta: PayloadMeta) -> std::io::Result<()> {
+        self.children.get_mut().push((meta, Vec::new()));
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if let Some((_, content)) = self.children.get_mut().last_mut() {
+            content.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, keep: bool) -> std::io::Result<()> {
+        if !keep {
+            self.children.get_mut().pop();
+        }
+        Ok(())
+    }
+}
+
+impl Wire for Collect {
+    fn starting(&mut self, _: u16) {}
+
+    fn sink(&mut self) -> &mut dyn Sink {
+        self
+    }
+}
