@@ -172,7 +172,7 @@ pub trait Ledger: Send + Sync {
     /// open the scan; a closed one is not counted any more (the answer is 1).
     async fn begin(&self, scan: ScanId, payload: PayloadId, now: Timestamp) -> Result<u32, Fault>;
 
-    /// What remains of the scan's budgets: (payloads, bytes). `None` for a scan that is neither open nor frozen.
+    /// What the scan has spent of its budgets: (payloads, bytes) admitted. `None` for a scan that is neither open nor frozen.
     async fn spent(&self, scan: ScanId) -> Result<Option<(u64, u64)>, Fault>;
 
     /// A frozen scan; `None` unless it is frozen.

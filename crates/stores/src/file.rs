@@ -28,7 +28,7 @@ impl Default for FileStoreOptions {
     }
 }
 
-/// Keeps payloads beneath one directory: `YYYYMMDD/ab/<sha256>`, and free names beside the days.
+/// Keeps payloads beneath one directory: `YYYYMMDD/ab/<sha256>`, and free names beneath `quarantine`.
 ///
 /// Objects are written under another name and then linked, so that a crash leaves whole objects only. Leftovers of a crash
 /// (`<sha256>#<n>`) go with their day.
@@ -120,21 +120,21 @@ fn day_of(name: &str) -> Option<u32> {
     digits.then(|| name.parse().ok()).flatten()
 }
 
-/// A path beside the days, made of plain names only.
+/// Where free names are kept.
+const QUARANTINE: &str = "quarantine";
+
+/// A path beneath [`QUARANTINE`], made of plain names only.
 fn free_name(name: &str) -> Result<Path, Fault> {
     let plain = |part: &str| {
         !part.is_empty()
             && !part.starts_with('.')
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
     };
-    let is_day = name.split('/').next().is_some_and(|first| day_of(first).is_some());
-    if is_day || !name.split('/').all(plain) {
-        let text = format!(
-            "cannot keep content under {name:?}: use parts of letters, digits, '.', '_' and '-', the first not a day"
-        );
-        return Err(Fault::new(FaultKind::Refused, text));
+    if name.split('/').all(plain) {
+        return Ok(Path::from(format!("{QUARANTINE}/{name}")));
     }
-    Ok(Path::from(name))
+    let text = format!("cannot keep content under {name:?}: use parts of letters, digits, '.', '_' and '-'");
+    Err(Fault::new(FaultKind::Refused, text))
 }
 
 async fn blocking(what: String, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), Fault> {
@@ -147,11 +147,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn free_names_stay_beside_the_days() {
-        for good in ["quarantine/0a-b.bin", "x", "2026/a"] {
-            assert!(free_name(good).is_ok(), "{good}");
+    fn free_names_stay_in_quarantine() {
+        for good in ["a/0a-b.bin", "x", "20260102/a"] {
+            assert_eq!(free_name(good).unwrap().as_ref(), format!("quarantine/{good}"));
         }
-        for bad in ["", "/x", "a//b", "../x", "a/..", ".hidden", "20260102/x", "20260102", "a b", "ä", "a/\0"] {
+        for bad in ["", "/x", "a//b", "../x", "a/..", ".hidden", "a b", "ä", "a/\0"] {
             assert!(free_name(bad).is_err(), "{bad}");
         }
     }

@@ -32,7 +32,7 @@ impl StoreHarness for Directory {
     }
 
     async fn kept(&mut self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.root.join(name)).ok()
+        fs::read(self.root.join("quarantine").join(name)).ok()
     }
 }
 

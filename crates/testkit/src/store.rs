@@ -150,14 +150,14 @@ async fn lists_and_drops_days(store: &dyn Store) {
 async fn keeps_things_outside_any_day(harness: &mut dyn StoreHarness) {
     let store = harness.store().await;
     let before = store.days().await.unwrap();
-    store.keep("quarantine/suspect-1", &b"evil".to_vec().into()).await.unwrap();
-    store.keep("quarantine/suspect-1", &b"evil".to_vec().into()).await.unwrap();
-    store.keep("quarantine/suspect-2", &file_content(b"worse", 1)).await.unwrap();
+    store.keep("suspect-1", &b"evil".to_vec().into()).await.unwrap();
+    store.keep("suspect-1", &b"evil".to_vec().into()).await.unwrap();
+    store.keep("suspect-2", &file_content(b"worse", 1)).await.unwrap();
     assert_eq!(store.days().await.unwrap(), before, "no day");
     for day in before {
         store.drop_day(day).await.unwrap();
     }
-    assert_eq!(harness.kept("quarantine/suspect-1").await.unwrap(), b"evil");
-    assert_eq!(harness.kept("quarantine/suspect-2").await.unwrap(), b"worse");
-    assert_eq!(harness.kept("quarantine/suspect-3").await, None);
+    assert_eq!(harness.kept("suspect-1").await.unwrap(), b"evil");
+    assert_eq!(harness.kept("suspect-2").await.unwrap(), b"worse");
+    assert_eq!(harness.kept("suspect-3").await, None);
 }

@@ -249,13 +249,7 @@ impl Ledger for MemoryLedger {
     }
 
     async fn spent(&self, scan: ScanId) -> Result<Option<(u64, u64)>, Fault> {
-        Ok(self.state.lock().scans.get(&scan).map(|scan| {
-            let budgets = &scan.head.budgets;
-            (
-                budgets.max_payloads.saturating_sub(scan.admitted),
-                budgets.bytes_allowed(scan.root_bytes).saturating_sub(scan.admitted_bytes),
-            )
-        }))
+        Ok(self.state.lock().scans.get(&scan).map(|scan| (scan.admitted, scan.admitted_bytes)))
     }
 
     async fn frozen(&self, scan: ScanId) -> Result<Option<FrozenScan>, Fault> {

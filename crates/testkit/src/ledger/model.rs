@@ -94,11 +94,7 @@ impl Model {
 
     pub(super) fn spent(&self) -> Option<(u64, u64)> {
         let State::Known(known) = &self.state else { return None };
-        let allowed = known.head.budgets.bytes_allowed(known.root_bytes());
-        Some((
-            known.head.budgets.max_payloads - known.charged.len() as u64,
-            allowed - known.charged.iter().sum::<u64>(),
-        ))
+        Some((known.charged.len() as u64, known.charged.iter().sum()))
     }
 
     pub(super) fn frozen(&self, scan_id: ScanId) -> Option<FrozenScan> {

@@ -228,10 +228,9 @@ pub(super) fn begin(c: &Connection, scan: ScanId, payload: PayloadId, now: Times
 }
 
 pub(super) fn spent(c: &Connection, scan: ScanId) -> Result<Option<(u64, u64)>> {
-    let Some((n, OPEN | FROZEN, _)) = look_up(c, scan)? else { return Ok(None) };
-    let account = account(c, n)?;
-    let bytes = account.budgets.bytes_allowed(account.root_bytes);
-    Ok(Some((account.budgets.max_payloads.saturating_sub(account.admitted), bytes.saturating_sub(account.bytes))))
+    c.prepare_cached("SELECT admitted, admitted_bytes FROM scan WHERE id = ?1 AND state IN (?2, ?3)")?
+        .query_row((scan.0.as_bytes(), OPEN, FROZEN), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
 }
 
 fn completeness(c: &Connection, n: i64) -> Result<Completeness> {
