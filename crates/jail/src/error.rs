@@ -1,6 +1,7 @@
 //! Why there is no jail.
 
 use std::io;
+use std::path::PathBuf;
 
 /// The pool cannot be started or changed. The text says what is missing and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,15 @@ pub enum JailError {
     /// This kernel or container does not give what the configuration asks for.
     #[error("a slot cannot be locked in: {0}")]
     Sandbox(String),
+    /// A tool's program cannot be read.
+    #[error("the tool {} cannot be used", path.display())]
+    Tool {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The configuration of the pool makes no sense.
     #[error("jail: {0}")]
     Config(&'static str),

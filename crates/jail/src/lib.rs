@@ -26,10 +26,13 @@
 //! - It guards against the scanners' bugs, not the kernel's: the system calls that remain are few, but there are some.
 //! - It does not hide the time that things take, nor the rules, which every slot holds.
 //!
+//! [`tool`] jails programs of other people (exiftool, say), which need files and so get a wider sandbox.
+//!
 //! [`Inline`] runs the same workload on plain threads and gives none of this but the survival of panics.
 
 pub mod job;
 pub mod memfd;
+pub mod tool;
 pub mod work;
 
 mod children;

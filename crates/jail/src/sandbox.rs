@@ -5,16 +5,17 @@
 //! open on many kernels, and is a second one behind it.
 
 pub(crate) mod filter;
+pub(crate) mod tool;
 
 use std::io;
 
-use landlock::{ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, Scope};
+use landlock::{ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetCreated, Scope};
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
 /// The user and group of nobody on every Linux.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 /// Stack of a slot; its one thread is the main thread.
 const STACK: u64 = 8 << 20;
 /// Descriptors of a slot: its socket, its two pipes and a payload's file, with some to spare.
@@ -82,36 +83,20 @@ impl Baseline {
 /// # Errors
 /// A part that `rules` ask for is not to be had; the text says which and what to do.
 pub(crate) fn enter(rules: &Rules, base: Baseline) -> Result<Applied, String> {
-    limits(rules, base).map_err(|e| format!("resource limits: {e}"))?;
-    let unprivileged = drop_user().map_err(|e| format!("changing to user {NOBODY}: {e}"))?;
+    limits(rules, base)?;
+    let unprivileged = drop_user()?;
     end_with(rules.supervisor)?;
     rustix::thread::set_no_new_privs(true).map_err(|e| format!("no_new_privs: {e}"))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| format!("not dumpable: {e}"))?;
-    let landlock = landlock()?;
-    if landlock < rules.landlock_min {
-        return Err(format!(
-            "this kernel has Landlock level {landlock}, and landlock_min asks for {}: boot a newer kernel with landlock \
-             in its lsm= list, or lower landlock_min",
-            rules.landlock_min
-        ));
-    }
-    let seccomp = match (filter::Filters::of_slot()?.install(), rules.mode) {
-        (Ok(()), _) => true,
-        (Err(error), Mode::Require) => {
-            return Err(format!(
-                "seccomp filters: {error}: this needs a kernel with CONFIG_SECCOMP_FILTER and a container profile that \
-                 lets seccomp(2) through; jail = \"prefer\" goes without it"
-            ));
-        }
-        (Err(_), Mode::Prefer) => false,
-    };
+    let landlock = restrict(landlock_rules()?, rules.landlock_min)?;
+    let seccomp = filter::Filters::of_slot()?.enforce(rules.mode)?;
     Ok(Applied { landlock, seccomp, unprivileged })
 }
 
-fn limits(rules: &Rules, base: Baseline) -> rustix::io::Result<()> {
+fn limits(rules: &Rules, base: Baseline) -> Result<(), String> {
     let data = base.data.saturating_add(rules.memory);
     let space = base.space.saturating_add(rules.memory).saturating_add(MAPPED);
-    for (resource, limit) in [
+    lower(&[
         (Resource::Core, 0),
         (Resource::Fsize, 0),
         (Resource::Nproc, 0),
@@ -122,18 +107,24 @@ fn limits(rules: &Rules, base: Baseline) -> rustix::io::Result<()> {
         (Resource::Data, data),
         (Resource::As, space),
         (Resource::Cpu, rules.cpu_seconds),
-    ] {
+    ])
+}
+
+/// Lowers soft and hard limits of this process.
+fn lower(limits: &[(Resource, u64)]) -> Result<(), String> {
+    for (resource, limit) in limits {
         // A hard limit that is lower already stays: raising it takes a privilege.
-        let hard = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-        let limit = Some(limit.min(hard));
-        rustix::process::setrlimit(resource, Rlimit { current: limit, maximum: limit })?;
+        let hard = rustix::process::getrlimit(*resource).maximum.unwrap_or(u64::MAX);
+        let limit = Some((*limit).min(hard));
+        rustix::process::setrlimit(*resource, Rlimit { current: limit, maximum: limit })
+            .map_err(|e| format!("resource limit {resource:?}: {e}"))?;
     }
     Ok(())
 }
 
 /// Becomes nobody where it is root; says whether it is someone else than root afterwards. Inside a user namespace without
 /// such a user, or without the right to change, it stays: what root could do there is closed by the filters.
-fn drop_user() -> rustix::io::Result<bool> {
+fn drop_user() -> Result<bool, String> {
     use rustix::io::Errno;
     use rustix::process::{Gid, Uid};
     if rustix::process::geteuid().is_root() {
@@ -143,11 +134,12 @@ fn drop_user() -> rustix::io::Result<bool> {
             .and_then(|()| rustix::thread::set_thread_res_uid(uid, uid, uid));
         match changed {
             Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(format!("changing to user {NOBODY}: {error}")),
         }
     }
     let none = CapabilitySet::empty();
-    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+        .map_err(|e| format!("giving up capabilities: {e}"))?;
     Ok(!rustix::process::geteuid().is_root())
 }
 
@@ -162,20 +154,31 @@ pub(crate) fn end_with(supervisor: i32) -> Result<(), String> {
     }
 }
 
-/// Handles every right that this kernel's Landlock knows and grants none. Returns its level.
-fn landlock() -> Result<u8, String> {
-    let newest = ABI::V7;
-    let refused = |e: landlock::RulesetError| format!("Landlock: {e}");
-    let status = Ruleset::default()
-        .handle_access(AccessFs::from_all(newest))
-        .and_then(|r| r.handle_access(AccessNet::from_all(newest)))
-        .and_then(|r| r.scope(Scope::from_all(newest)))
+/// The newest level of Landlock that is asked for; the kernel gives what it has of it.
+const LANDLOCK: ABI = ABI::V10;
+
+/// Handles every right that this kernel's Landlock knows and grants none.
+fn landlock_rules() -> Result<RulesetCreated, String> {
+    Ruleset::default()
+        .handle_access(AccessFs::from_all(LANDLOCK))
+        .and_then(|r| r.handle_access(AccessNet::from_all(LANDLOCK)))
+        .and_then(|r| r.scope(Scope::from_all(LANDLOCK)))
         .and_then(Ruleset::create)
-        .map_err(refused)?
-        .restrict_self()
-        .map_err(refused)?;
-    Ok(match status.landlock {
+        .map_err(|e| format!("Landlock: {e}"))
+}
+
+/// Puts the process under Landlock. Returns its level.
+fn restrict(rules: RulesetCreated, least: u8) -> Result<u8, String> {
+    let status = rules.restrict_self().map_err(|e| format!("Landlock: {e}"))?;
+    let level = match status.landlock {
         LandlockStatus::Available { effective_abi, .. } => u8::try_from(effective_abi as i32).unwrap_or(0),
         LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => 0,
-    })
+    };
+    if level < least {
+        return Err(format!(
+            "this kernel has Landlock level {level}, and at least {least} is asked for: boot a newer kernel with landlock \
+             in its lsm= list, or lower landlock_min"
+        ));
+    }
+    Ok(level)
 }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::sandbox::{self, Baseline, Rules};
 use crate::slot::Ends;
 use crate::sys::{self, Cloned};
+use crate::tool;
 use crate::work::{Builder, Hello, MAX_HELLO};
 
 /// The argument that makes this binary a fork server.
@@ -104,11 +105,16 @@ fn parts([kind, a0, a1, a2, a3, b0, b1, b2, b3]: [u8; MESSAGE]) -> (u8, i32, i32
     (kind, i32::from_le_bytes([a0, a1, a2, a3]), i32::from_le_bytes([b0, b1, b2, b3]))
 }
 
-/// Runs the fork server, and the slots that come out of it, if this process was started as one; else returns at once.
+/// Runs the fork server, and the slots that come out of it, or a tool, if this process was started as one; else returns
+/// at once.
 ///
-/// Every binary that uses [`crate::Pool`] calls this first in its `main`, before it starts a thread or a runtime.
+/// Every binary that uses [`crate::Pool`] or [`crate::tool`] calls this first in its `main`, before it starts a thread or a runtime.
 pub fn enter_if_asked(builder: Builder) {
-    if std::env::args_os().nth(1).is_none_or(|a| a != MARKER) {
+    let asked = std::env::args_os().nth(1);
+    if asked.as_deref().is_some_and(|a| a == tool::MARKER) {
+        tool::become_tool();
+    }
+    if asked.is_none_or(|a| a != MARKER) {
         return;
     }
     let code = match serve(builder) {

@@ -32,7 +32,10 @@ const ORDER_TIME: Duration = Duration::from_secs(30);
 /// The kernel binds "die with your parent" to the parent's *thread*: were a fork server started from a thread that ends
 /// (one of a runtime, say), it and its slots would end with it.
 #[derive(Clone, Debug)]
-pub(crate) struct Keeper(Sender<(OwnedFd, Sender<io::Result<Child>>)>);
+pub(crate) struct Keeper(Sender<Spawn>);
+
+/// A wish for a process: this binary with that argument, that socket as its standard input, and whom to tell.
+type Spawn = (&'static str, OwnedFd, Sender<io::Result<Child>>);
 
 impl Keeper {
     pub(crate) fn start() -> io::Result<Self> {
@@ -41,19 +44,20 @@ impl Keeper {
         Ok(Self(orders))
     }
 
-    fn spawn(&self, control: OwnedFd) -> io::Result<Child> {
+    /// Runs this binary again with `marker` as its argument and `control` as its standard input.
+    pub(crate) fn spawn(&self, marker: &'static str, control: OwnedFd) -> io::Result<Child> {
         let gone = |_| io::Error::other("the thread that starts processes is gone");
         let (reply, answer) = channel();
-        self.0.send((control, reply)).map_err(|_| gone(()))?;
+        self.0.send((marker, control, reply)).map_err(|_| gone(()))?;
         answer.recv().map_err(|_| gone(()))?
     }
 }
 
-fn keep(inbox: &Receiver<(OwnedFd, Sender<io::Result<Child>>)>) {
-    for (control, reply) in inbox {
+fn keep(inbox: &Receiver<Spawn>) {
+    for (marker, control, reply) in inbox {
         // The path is a link to this very program even if its file was replaced or removed since.
         let child = Command::new("/proc/self/exe")
-            .arg(MARKER)
+            .arg(marker)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(control))
@@ -112,7 +116,7 @@ impl ForkServer {
             )));
         }
         let (control, theirs) = UnixStream::pair().map_err(JailError::start("a socket for the fork server"))?;
-        let process = keeper.spawn(theirs.into()).map_err(JailError::start("/proc/self/exe as fork server"))?;
+        let process = keeper.spawn(MARKER, theirs.into()).map_err(JailError::start("/proc/self/exe as fork server"))?;
         let mut server = Self {
             control: Mutex::new(control),
             process: Mutex::new(process),

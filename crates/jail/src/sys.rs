@@ -1,5 +1,6 @@
 //! The few system calls that no crate here wraps.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -70,6 +71,26 @@ pub(crate) fn cpu_time(pid: Pid) -> Option<Duration> {
             && libc::clock_gettime(clock, &raw mut time) == 0
     };
     ok.then(|| Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0)))
+}
+
+/// Becomes the program that is open at descriptor `fd`. Returns only if that fails, with the reason.
+pub(crate) fn exec_open(fd: RawFd, arguments: &[CString], environment: &[CString]) -> io::Error {
+    let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
+        texts.iter().map(|t| t.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: both arrays end with a null pointer and point to texts that end with a zero byte and outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd,
+            c"".as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
 }
 
 /// Ends the process at once: no destructors, no exit handlers, nothing flushed.

@@ -10,6 +10,8 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
+use super::Mode;
+
 /// Compiled filters, ready to be installed in a slot.
 pub(crate) struct Filters {
     kill: BpfProgram,
@@ -42,8 +44,20 @@ impl Filters {
         })
     }
 
+    /// Installs them; says whether they are in force, which they may not be only if the mode lets them.
+    pub(super) fn enforce(&self, mode: Mode) -> Result<bool, String> {
+        match (self.install(), mode) {
+            (Ok(()), _) => Ok(true),
+            (Err(error), Mode::Require) => Err(format!(
+                "seccomp filters: {error}: this needs a kernel with CONFIG_SECCOMP_FILTER and a container profile that \
+                 lets seccomp(2) through; jail = \"prefer\" goes without it"
+            )),
+            (Err(_), Mode::Prefer) => Ok(false),
+        }
+    }
+
     /// Puts the calling thread under the filters for good. The soft one comes first: the other forbids installing more.
-    pub(crate) fn install(&self) -> Result<(), seccompiler::Error> {
+    fn install(&self) -> Result<(), seccompiler::Error> {
         seccompiler::apply_filter(&self.soft)?;
         seccompiler::apply_filter(&self.kill)
     }
@@ -141,12 +155,16 @@ fn allowed() -> Result<Calls, seccompiler::BackendError> {
     Ok(calls)
 }
 
-/// The soft calls of a slot. Saying `no_new_privs` again is let through, since installing the next filter does it.
-pub(super) fn soft() -> Result<Calls, seccompiler::BackendError> {
+fn soft() -> Result<Calls, seccompiler::BackendError> {
     let mut calls: Calls = SOFT.iter().map(|call| (*call, Vec::new())).collect();
-    let other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, libc::PR_SET_NO_NEW_PRIVS as u64)?;
-    calls.insert(libc::SYS_prctl, vec![SeccompRule::new(vec![other])?]);
+    calls.extend(soft_prctl()?);
     Ok(calls)
+}
+
+/// `prctl` as a soft call. Saying `no_new_privs` again is let through, since installing the next filter does it.
+pub(super) fn soft_prctl() -> Result<Calls, seccompiler::BackendError> {
+    let other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, libc::PR_SET_NO_NEW_PRIVS as u64)?;
+    Ok([(libc::SYS_prctl, vec![SeccompRule::new(vec![other])?])].into())
 }
 
 /// The protection in argument `index` has no PROT_EXEC.

@@ -7,6 +7,7 @@ mod escapes;
 mod plugins;
 mod pool;
 mod support;
+mod tools;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -16,5 +17,6 @@ fn main() {
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(pool::trials());
     trials.extend(escapes::trials());
+    trials.extend(tools::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
