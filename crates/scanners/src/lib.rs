@@ -21,6 +21,7 @@
 
 use stoq_api::scanner::Registration;
 
+mod bounds;
 mod decompress;
 mod entropy;
 pub mod exif;

@@ -2,12 +2,19 @@
 
 use serde_json::{Map, Value};
 
+use crate::bounds;
+
 /// Bytes of output that are read.
 const MAX_OUTPUT: usize = 4 << 20;
+/// Bytes of all facts that are kept, as JSON; replacement characters may make the text longer than the output was.
+const MAX_KEPT: usize = 3 << 20;
 /// Facts that are kept.
 const MAX_FACTS: usize = 5_000;
-/// Bytes of one text that are kept.
+/// Bytes of one text that are kept, as JSON.
 const MAX_TEXT: usize = 64 << 10;
+/// Bytes of a fact's name in `stoq_cut`, and names in it.
+const MAX_NAME: usize = 256;
+const MAX_CUT: usize = 100;
 /// Elements of one list or object inside of a fact.
 const MAX_ELEMENTS: usize = 1_000;
 /// Facts of the scratch file, not of the payload: they differ from one run to the next and name places on the host.
@@ -40,20 +47,22 @@ pub fn parse_exiftool(stdout: &[u8]) -> Result<Value, String> {
 
 fn fit(object: Map<String, Value>) -> Map<String, Value> {
     let mut kept = Map::new();
+    let mut used = 0;
     let mut cut: Vec<Value> = Vec::new();
     for (name, mut value) in object {
         if SCRATCH.contains(&name.as_str()) {
             continue;
         }
-        if kept.len() >= MAX_FACTS || name.len() > MAX_TEXT {
-            cut.push("(further facts)".into());
-            break;
-        }
         if name == "SourceFile" {
             value = "-".into();
         }
         if shorten(&mut value) {
-            cut.push(name.clone().into());
+            cut.push(bounds::clip(&name, MAX_NAME).into());
+        }
+        used += bounds::json_len(&name) + value.to_string().len() + 4;
+        if kept.len() >= MAX_FACTS || cut.len() >= MAX_CUT || used > MAX_KEPT {
+            cut.push("(further facts)".into());
+            break;
         }
         kept.insert(name, value);
     }
@@ -66,14 +75,7 @@ fn fit(object: Map<String, Value>) -> Map<String, Value> {
 /// Cuts long texts and lists; says whether it did. As deep as `serde_json` reads, which is bounded.
 fn shorten(value: &mut Value) -> bool {
     match value {
-        Value::String(text) if text.len() > MAX_TEXT => {
-            let mut end = MAX_TEXT;
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            text.truncate(end);
-            true
-        }
+        Value::String(text) => bounds::truncate(text, MAX_TEXT),
         Value::Array(elements) => {
             let long = elements.len() > MAX_ELEMENTS;
             elements.truncate(MAX_ELEMENTS);
@@ -133,5 +135,10 @@ mod tests {
         assert_eq!(parsed["A"].as_str().unwrap().len(), MAX_TEXT);
         assert_eq!(parsed["B"].as_array().unwrap().len(), MAX_ELEMENTS);
         assert_eq!(parsed["stoq_cut"], json!(["A", "B"]));
+        // Bytes that are no text become three each.
+        let fact = |n: usize| [format!("\"{n}\":\"").into_bytes(), vec![0xff; 60_000], b"\",".to_vec()].concat();
+        let facts: Vec<u8> = (0..60).flat_map(fact).collect();
+        let parsed = parse_exiftool(&[b"[{", &facts[..], b"\"Z\":1}]"].concat()).unwrap();
+        assert!((MAX_KEPT - MAX_TEXT..MAX_KEPT + MAX_TEXT).contains(&parsed.to_string().len()));
     }
 }

@@ -2,10 +2,14 @@
 
 use serde_json::{Map, Number, Value};
 
+use crate::bounds;
+
 /// Facts of one payload.
 const MAX_FACTS: usize = 1_000;
-/// Bytes of a text.
-const MAX_TEXT: usize = 4 << 10;
+/// Bytes of all facts together, as JSON.
+const MAX_TOTAL: usize = 1 << 20;
+/// Bytes of a text, as JSON.
+const MAX_TEXT: usize = 8 << 10;
 /// Digits of a number that is told as one; longer ones stay text.
 const MAX_NUMBER: usize = 16;
 
@@ -14,6 +18,7 @@ const MAX_NUMBER: usize = 16;
 #[derive(Default)]
 pub(super) struct Facts {
     map: Map<String, Value>,
+    used: usize,
     limits: Vec<String>,
 }
 
@@ -23,23 +28,23 @@ impl Facts {
         if self.map.contains_key(name) {
             return;
         }
-        if self.map.len() >= MAX_FACTS {
-            self.limit(format!("more than {MAX_FACTS} facts"));
+        let value = value.into();
+        let used = self.used + bounds::json_len(name) + value.to_string().len() + 4;
+        if self.map.len() >= MAX_FACTS || used > MAX_TOTAL {
+            self.limit(format!("more than {MAX_FACTS} facts, or {MAX_TOTAL} bytes"));
             return;
         }
-        self.map.insert(name.to_owned(), value.into());
+        self.used = used;
+        self.map.insert(name.to_owned(), value);
     }
 
     /// Adds a text; one that reads as a number becomes one, as in ExifTool's JSON.
     pub(super) fn put_text(&mut self, name: &str, text: &str) {
-        let mut end = text.len().min(MAX_TEXT);
-        while !text.is_char_boundary(end) {
-            end -= 1;
+        let clipped = clip(text);
+        if clipped.len() < text.len() {
+            self.limit(format!("{} cut to {} bytes", clip(name), clipped.len()));
         }
-        if end < text.len() {
-            self.limit(format!("{name} cut to {MAX_TEXT} bytes"));
-        }
-        self.put(name, scalar(&text[..end]));
+        self.put(clip(name), scalar(clipped));
     }
 
     /// Adds what every file has.
@@ -65,6 +70,11 @@ impl Facts {
     pub(super) fn into_map(self) -> Map<String, Value> {
         self.map
     }
+}
+
+/// The beginning of a text that is not too long for a fact.
+pub(super) fn clip(text: &str) -> &str {
+    bounds::clip(text, MAX_TEXT)
 }
 
 /// A text as ExifTool's JSON has it: a number where it reads as one.
@@ -139,6 +149,12 @@ mod tests {
         assert_eq!(map["FileType"], "DOC");
         assert_eq!(map["Long"].as_str().unwrap().len(), MAX_TEXT);
         assert_eq!(map.len(), MAX_FACTS);
+        let mut facts = Facts::default();
+        for n in 0..MAX_FACTS {
+            facts.put_text(&n.to_string(), &"\u{1}".repeat(MAX_TEXT));
+        }
+        let text = Value::from(facts.into_map()).to_string();
+        assert!((MAX_TOTAL / 2..=MAX_TOTAL + 2).contains(&text.len()), "{}", text.len());
     }
 
     #[test]

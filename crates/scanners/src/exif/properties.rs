@@ -3,7 +3,7 @@
 use encoding_rs::Encoding;
 use serde_json::Value;
 
-use super::facts::{Facts, date_time, scalar};
+use super::facts::{Facts, clip, date_time, scalar};
 use crate::pecarve::image::{u16_at, u32_at};
 
 /// Properties of a set.
@@ -172,7 +172,7 @@ impl<'a> Set<'a> {
                 kind => kind,
             };
             elements.push(match self.simple(kind, at)? {
-                Value::String(text) => scalar(&text),
+                Value::String(text) => scalar(clip(&text)),
                 value => value,
             });
             self.skip_padding(at);

@@ -9,13 +9,20 @@ use super::config::Config;
 use super::decode;
 use super::passwords;
 use super::structure::{Kind, Part, Tree};
+use crate::bounds;
 
-/// Bytes of a body in the results; a longer one is cut there and becomes a child as a whole.
+/// Bytes of a body, as JSON, in the results; a longer one is cut there and becomes a child as a whole.
 const MAX_BODY: usize = 1 << 20;
+/// Bytes of all header fields together, as JSON, in the results.
+const MAX_HEADER: usize = 1 << 20;
+/// Bytes of the lists of attachments and of addresses, as JSON, each.
+const MAX_LIST: usize = 128 << 10;
+/// Defects that are told.
+const MAX_DEFECTS: usize = 200;
 /// Files taken from between the lines of a body.
 const MAX_INLINE_FILES: usize = 100;
-/// Bytes of a name or description of a part.
-const MAX_LABEL: usize = 4 << 10;
+/// Bytes of a name or description of a part, as JSON. All that a child carries has to fit into the metadata of a child.
+const MAX_LABEL: usize = 1 << 10;
 /// Fields whose addresses are listed.
 const ADDRESS_FIELDS: [&str; 7] = ["from", "sender", "reply-to", "return-path", "to", "cc", "bcc"];
 /// Fields of one name whose addresses are listed.
@@ -40,6 +47,8 @@ struct Report<'r, 'm> {
     /// `body` and `body_html`, wanted for iocs and passwords even where the results omit them.
     bodies: [Body; 2],
     attachments: Vec<Value>,
+    /// Bytes that the list of attachments may still take.
+    list_left: usize,
     defects: Vec<String>,
     limits: Vec<String>,
     errors: Vec<String>,
@@ -52,6 +61,7 @@ struct Report<'r, 'm> {
 struct Body {
     part: Option<usize>,
     text: String,
+    cut: bool,
 }
 
 impl<'r, 'm> Report<'r, 'm> {
@@ -62,6 +72,7 @@ impl<'r, 'm> Report<'r, 'm> {
             results: Map::new(),
             bodies: Default::default(),
             attachments: Vec::new(),
+            list_left: MAX_LIST,
             defects: tree.defects.clone(),
             limits: tree.limits.clone(),
             errors: Vec::new(),
@@ -72,12 +83,18 @@ impl<'r, 'm> Report<'r, 'm> {
 
     /// Every field of the message's header, repeats joined.
     fn header(&mut self) {
+        let mut left = MAX_HEADER;
         for field in &self.tree.parts[0].fields {
             if OWN_KEYS.contains(&field.name.as_str()) {
                 self.defects.push(format!("header field {} has the name of a result and is left out", field.name));
                 continue;
             }
-            let text = field.text();
+            let mut text = field.text();
+            let cost = bounds::json_len(&field.name) + 8;
+            if bounds::truncate(&mut text, left.saturating_sub(cost)) {
+                self.limits.push(format!("header fields from {} on cut: more than {MAX_HEADER} bytes", field.name));
+            }
+            left = left.saturating_sub(cost + bounds::json_len(&text));
             match self.results.get_mut(&field.name) {
                 Some(Value::String(before)) => {
                     before.push('\n');
@@ -97,11 +114,12 @@ impl<'r, 'm> Report<'r, 'm> {
             let part = &self.tree.parts[index];
             let (content, _) = part.content();
             let read = if slot == 0 { decode::text } else { decode::html };
-            let text = read(&content[..content.len().min(MAX_BODY)], part.charset().as_deref());
-            if content.len() > MAX_BODY {
-                self.limits.push(format!("{media_type} body cut to {MAX_BODY} of {} bytes", content.len()));
+            let mut text = read(&content[..content.len().min(MAX_BODY)], part.charset().as_deref());
+            let cut = bounds::truncate(&mut text, MAX_BODY) || content.len() > MAX_BODY;
+            if cut {
+                self.limits.push(format!("{media_type} body of {} bytes cut to {}", content.len(), text.len()));
             }
-            self.bodies[slot] = Body { part: Some(index), text };
+            self.bodies[slot] = Body { part: Some(index), text, cut };
         }
         let subject = self.results.get("subject").and_then(Value::as_str).unwrap_or_default();
         passwords::search(subject, &mut self.passwords);
@@ -128,16 +146,17 @@ impl<'r, 'm> Report<'r, 'm> {
                 self.defects.push(format!("part {index}: broken transfer encoding, read as far as it goes"));
             }
             let label = Label::of(part);
-            if self.bodies.iter().any(|b| b.part == Some(index)) {
-                self.inline_files(index, &content, cx);
+            if let Some(body) = self.bodies.iter().find(|b| b.part == Some(index)) {
                 // What a reader sees in full needs no scan of its own, unless it is a file to be saved as well.
-                if label.filename.is_none() && content.len() <= MAX_BODY {
+                let seen_whole = label.filename.is_none() && !body.cut;
+                self.inline_files(index, &content, cx);
+                if seen_whole {
                     continue;
                 }
             }
             let found = Found {
                 part: index,
-                media_type: &part.media_type,
+                media_type: bounds::clip(&part.media_type, MAX_LABEL),
                 content_id: part.field("content-id").map(|f| clipped(f.text())),
                 offset: Some(part.offset),
                 message: part.kind == Kind::Message,
@@ -169,7 +188,7 @@ impl<'r, 'm> Report<'r, 'm> {
     }
 
     fn child(&mut self, found: Found<'_>, content: &[u8], cx: &mut Context<'_>) {
-        self.attachments.push(json!({
+        let line = json!({
             "part": found.part,
             "filename": found.label.filename,
             "type": found.media_type,
@@ -177,7 +196,11 @@ impl<'r, 'm> Report<'r, 'm> {
             "content_id": found.content_id,
             "size": content.len(),
             "offset": found.offset,
-        }));
+        });
+        self.list_left = self.list_left.saturating_sub(line.to_string().len());
+        if self.list_left > 0 {
+            self.attachments.push(line);
+        }
         let mut meta = PayloadMeta {
             should_archive: self.config.archive_attachments,
             dispatch_to: if found.message { vec!["smtp".to_owned()] } else { self.config.always_dispatch.clone() },
@@ -231,6 +254,9 @@ impl<'r, 'm> Report<'r, 'm> {
     }
 
     fn finish(mut self, cx: &mut Context<'_>) -> Output {
+        if self.list_left == 0 {
+            self.limits.push(format!("only the first {} attachments are listed", self.attachments.len()));
+        }
         for limit in self.limits {
             cx.find(Finding::new(FindingKind::PluginLimit, limit));
         }
@@ -240,9 +266,15 @@ impl<'r, 'm> Report<'r, 'm> {
             more.insert("date".to_owned(), date.to_rfc3339().into());
         }
         let mut addresses = Map::new();
+        let mut left = MAX_LIST;
         for name in ADDRESS_FIELDS {
             let fields = root.fields.iter().filter(|f| f.name == name).take(MAX_ADDRESS_FIELDS);
-            let found: Vec<_> = fields.flat_map(|f| f.addresses()).collect();
+            let mut found: Vec<_> = fields.flat_map(|f| f.addresses()).collect();
+            found.retain(|address| {
+                let fits = left.checked_sub(bounds::json_len(address) + 8);
+                left = fits.unwrap_or(left);
+                fits.is_some()
+            });
             if !found.is_empty() {
                 addresses.insert(name.to_owned(), found.into());
             }
@@ -250,6 +282,7 @@ impl<'r, 'm> Report<'r, 'm> {
         more.insert("addresses".to_owned(), addresses.into());
         more.insert("attachments".to_owned(), self.attachments.into());
         more.insert("passwords".to_owned(), self.passwords.into());
+        self.defects.truncate(MAX_DEFECTS);
         more.insert("defects".to_owned(), self.defects.into());
         self.results.insert("stoq".to_owned(), more.into());
         Output { results: Some(self.results.into()), errors: self.errors, dispatch_to: Vec::new() }
@@ -324,10 +357,6 @@ impl Label {
 }
 
 fn clipped(mut text: String) -> String {
-    let mut end = text.len().min(MAX_LABEL);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
+    bounds::truncate(&mut text, MAX_LABEL);
     text
 }

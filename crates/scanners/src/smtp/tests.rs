@@ -196,6 +196,17 @@ fn limits_are_told() {
     assert!(answer.findings[0].detail.contains("left out"));
     let answer = run(format!("A: {}\n\n", "=?".repeat(100_000)).as_bytes());
     assert!(answer.results["a"].as_str().unwrap().len() <= field::MAX_VALUE);
+    // Control characters grow sixfold in JSON: results and metadata stay below what the jail and the engine take.
+    let bad = "\u{1}".repeat(4_000);
+    let part = format!("--b\nContent-Type: a/{bad}; name=\"{bad}\"\nContent-Description: {bad}\n\nx\n");
+    let head = format!("X: {}\n", "\u{1}".repeat(20_000)).repeat(50);
+    let text = format!("--b\n\n{0}\n--b\nContent-Type: text/html\n\n{0}\n", "\u{1}".repeat(1 << 20));
+    let message = format!("{head}Content-Type: multipart/mixed; boundary=b\n\n{text}{}", part.repeat(200));
+    let answer = run(message.as_bytes());
+    assert!(answer.results.to_string().len() < 4 << 20);
+    assert_eq!(answer.children.len(), 202);
+    assert!(answer.children.iter().all(|c| serde_json::to_string(&c.0).unwrap().len() < 32 << 10));
+    assert!(answer.findings.iter().any(|f| f.detail.contains("attachments are listed")));
 
     let answer = run(format!("Content-Type: a/b; {}\n\n", "x=\" =?".repeat(10_000)).as_bytes());
     assert!(answer.findings.iter().any(|f| f.detail.contains("bytes of content-type")), "{:?}", answer.findings);
@@ -226,4 +237,16 @@ fn uuencoded_files() {
     let many = run(format!("A: b\n\n{}", file.repeat(150)).as_bytes());
     assert_eq!(many.children.len(), 100);
     assert_eq!(many.findings[0].kind, FindingKind::PluginLimit);
+}
+
+#[test]
+fn a_mail_that_tells_the_password_of_its_archive() {
+    let answer = run(include_bytes!("../../../../tests/fixtures/mail.eml"));
+    assert_eq!(answer.results["subject"], "Invoice 2026/03 – please check");
+    assert!(answer.results["body"].as_str().unwrap().contains("http://files.example.com/invoice?id=4711"));
+    let [(meta, content)] = answer.children.as_slice() else { panic!("{}", answer.children.len()) };
+    assert!(content.starts_with(b"PK\x03\x04"));
+    assert_eq!(meta.filename(), Some("invoice.zip"));
+    assert_eq!(meta.extra_data["passwords"], json!(["infected"]));
+    assert_eq!(answer.results["stoq"]["defects"], json!([]));
 }
