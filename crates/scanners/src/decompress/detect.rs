@@ -5,7 +5,7 @@ use serde_json::Value;
 use stoq_api::scanner::{Payload, ScanError};
 
 use super::stream::Stream;
-use super::{Unpack, sevenz, tar, zip};
+use super::{Unpack, ar, sevenz, tar, zip};
 
 /// Formats that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,7 @@ pub(super) enum Format {
     Zip,
     SevenZ,
     Tar,
+    Ar,
     Stream(Stream),
 }
 
@@ -21,6 +22,7 @@ const ARCHIVERS: &[(&str, Option<Format>)] = &[
     ("7z", None),
     ("zip", Some(Format::Zip)),
     ("tar", Some(Format::Tar)),
+    ("ar", Some(Format::Ar)),
     ("gzip", Some(Format::Stream(Stream::Gzip))),
     ("bzip2", Some(Format::Stream(Stream::Bzip2))),
     ("xz", Some(Format::Stream(Stream::Xz))),
@@ -35,6 +37,7 @@ const MIMETYPES: &[(&str, Format)] = &[
     ("application/java-archive", Format::Zip),
     ("application/x-7z-compressed", Format::SevenZ),
     ("application/x-tar", Format::Tar),
+    ("application/vnd.debian.binary-package", Format::Ar),
     ("application/gzip", Format::Stream(Stream::Gzip)),
     ("application/x-gzip", Format::Stream(Stream::Gzip)),
     ("application/x-bzip2", Format::Stream(Stream::Bzip2)),
@@ -82,6 +85,9 @@ impl Format {
         if sevenz::starts(data) {
             return Some(Self::SevenZ);
         }
+        if ar::starts(data) {
+            return Some(Self::Ar);
+        }
         if let Some(stream) = [Gzip, Bzip2, Xz, Zstd].into_iter().find(|s| s.starts(data)) {
             return Some(Self::Stream(stream));
         }
@@ -103,6 +109,7 @@ impl Format {
             Self::Zip => "zip",
             Self::SevenZ => "7z",
             Self::Tar => "tar",
+            Self::Ar => "ar",
             Self::Stream(stream) => stream.name(),
         }
     }
@@ -112,6 +119,7 @@ impl Format {
             Self::Zip => Box::new(zip::Zip),
             Self::SevenZ => Box::new(sevenz::SevenZ),
             Self::Tar => Box::new(tar::Tar),
+            Self::Ar => Box::new(ar::Ar),
             Self::Stream(stream) => Box::new(stream),
         }
     }

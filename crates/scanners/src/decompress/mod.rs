@@ -4,6 +4,9 @@
 //! followed. Each format is a submodule behind [`Unpack`]; it finds members and hands a reader for each to
 //! [`Extraction`], which alone decides what is read, how far, and what becomes a child.
 //!
+//! Read are zip, 7z, tar, ar (Debian packages), gzip, bzip2, xz, LZMA alone and zstd. Left out are RAR, CAB, ARJ, ACE, LHA
+//! and compress, for want of readers that bear hostile files.
+//!
 //! # What goes on when something is wrong
 //!
 //! * A member that cannot be opened (unknown method, no password fits, a dictionary over [`codec::MAX_DICTIONARY`]) is
@@ -15,6 +18,7 @@
 //! * A member over `maximum_size` is left out. A spent budget of the scan ends the plugin with
 //!   [`ScanError::Spent`]; `max_members`, `max_ratio` and the deadline end the reading, and results say so.
 
+mod ar;
 mod codec;
 mod config;
 mod detect;
