@@ -20,8 +20,12 @@ const REMAINING: Remaining = Remaining { children: 64, bytes: 1 << 20 };
 type Body = fn(&[u8]);
 
 /// Every target by the name of its file.
-pub const TARGETS: [(&str, Body); 8] = [
+pub const TARGETS: [(&str, Body); 12] = [
     ("decompress", |data| drop(plugin("decompress", data))),
+    ("decompress_7z", |data| decompress(data, "7z")),
+    ("decompress_stream", decompress_stream),
+    ("decompress_tar", |data| decompress(data, "tar")),
+    ("decompress_zip", |data| decompress(data, "zip")),
     ("exif", |data| drop(plugin("exif", data))),
     ("mimetype", mimetype),
     ("parse_exiftool", parse_exiftool),
@@ -42,6 +46,10 @@ pub fn target(name: &str, data: &[u8]) {
 
 /// Runs a worker with its default options, holds it to the budget, and gives its children.
 fn plugin(name: &str, data: &[u8]) -> Vec<MemoryChild> {
+    plugin_with(name, data, &PayloadMeta::default())
+}
+
+fn plugin_with(name: &str, data: &[u8], meta: &PayloadMeta) -> Vec<MemoryChild> {
     static BUILT: LazyLock<Mutex<HashMap<String, Built>>> = LazyLock::new(Mutex::default);
     let scanner = {
         let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,14 +61,14 @@ fn plugin(name: &str, data: &[u8]) -> Vec<MemoryChild> {
         });
         built.scanner.clone()
     };
-    let (meta, request_meta) = (PayloadMeta::default(), RequestMeta::default());
+    let request_meta = RequestMeta::default();
     let mut results = Map::new();
     results.insert("mimetype".into(), serde_json::json!({ "mimetype": mimetype::identify(data) }));
     let none = Map::new();
     let payload = Payload {
         serial: 0,
         content: data,
-        meta: &meta,
+        meta,
         request_meta: &request_meta,
         ancestors: &[],
         dispatch_meta: &none,
@@ -74,6 +82,22 @@ fn plugin(name: &str, data: &[u8]) -> Vec<MemoryChild> {
     let bytes: u64 = sink.children().iter().map(|c| c.content.len() as u64).sum();
     assert!(sink.children().len() as u64 <= REMAINING.children && bytes <= REMAINING.bytes);
     sink.take()
+}
+
+/// The reader of one format, whatever the data look like. Names are bounded and hold no path.
+fn decompress(data: &[u8], archiver: &str) {
+    for child in plugin_with("decompress", data, &PayloadMeta::with("archiver", archiver)) {
+        let Some(name) = child.meta.filename() else { panic!("a member without a name") };
+        assert!(!name.is_empty() && name.chars().count() <= 255 && !name.contains('/'), "{name:?}");
+    }
+}
+
+/// The first byte chooses the kind of stream.
+fn decompress_stream(data: &[u8]) {
+    let kinds = ["gzip", "bzip2", "xz", "lzma", "zstd", "ar"];
+    if let Some((first, rest)) = data.split_first() {
+        decompress(rest, kinds[usize::from(*first) % kinds.len()]);
+    }
 }
 
 /// Images are pieces of the payload, where they say, one behind the other.

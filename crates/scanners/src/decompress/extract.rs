@@ -16,6 +16,8 @@ use super::names::{self, shown};
 
 /// Members that results list; beyond that they are only counted.
 const MAX_LISTED: usize = 1_000;
+/// Bytes of that list as JSON.
+const MAX_LISTED_BYTES: usize = 1 << 20;
 /// Findings about single members; beyond that they are counted in one more.
 const MAX_FINDINGS: usize = 32;
 /// Kinds of oddities that results name.
@@ -129,6 +131,8 @@ struct Report {
     comment: Option<String>,
     anomalies: Vec<String>,
     files: Vec<Value>,
+    /// Bytes of `files` as JSON.
+    listed: usize,
     truncated: bool,
 }
 
@@ -412,7 +416,7 @@ impl<'a, 'c> Extraction<'a, 'c> {
         if names::leads_out(&member.path) {
             self.anomaly("a path leads out of the folder that it is unpacked into");
         }
-        if self.report.files.len() >= MAX_LISTED {
+        if self.report.files.len() >= MAX_LISTED || self.report.listed >= MAX_LISTED_BYTES {
             self.report.truncated = true;
             return;
         }
@@ -436,7 +440,9 @@ impl<'a, 'c> Extraction<'a, 'c> {
         put("hidden", member.hidden.then_some(Value::Bool(true)));
         put("extracted", Some((extracted != Extracted::Not).into()));
         put("error", error.map(Value::from));
-        self.report.files.push(entry.into());
+        let entry = Value::from(entry);
+        self.report.listed += entry.to_string().len();
+        self.report.files.push(entry);
     }
 
     /// The plugin's answer.
