@@ -5,14 +5,13 @@
 
 mod graph;
 mod line;
-pub(crate) mod progress;
+mod progress;
 mod style;
 mod summary;
 mod tree;
 
 pub(crate) use progress::Progress;
-pub(crate) use style::{Color, Look};
-pub(crate) use summary::Totals;
+pub(crate) use style::Look;
 pub(crate) use tree::tree;
 
 #[cfg(test)]

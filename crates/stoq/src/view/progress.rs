@@ -1,52 +1,75 @@
 //! Progress over many files, on standard error, and only if that is a terminal.
 
 use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use stoq_runtime::escape::visible;
+use parking_lot::Mutex;
+use stoq_api::Response;
+use stoq_engine::intake;
 
-use super::style::fit;
+use super::line;
+use super::style::{Look, fit};
+use super::summary::Totals;
 
 /// Drawings a second.
 const RATE: u8 = 10;
+/// Time between two drawings while nothing ends: rates and times need it.
+const TICK: Duration = Duration::from_millis(250);
 /// Columns of the name at the end of the line.
 const NAME: usize = 40;
 
-/// A line that says how far the scans are. Where standard error is no terminal, every call does nothing.
+/// A line that says how far the scans are, and the sums for the end.
 pub(crate) struct Progress {
     bar: ProgressBar,
-    files: u64,
-    of: Option<u64>,
+    intakes: Mutex<Vec<Arc<intake::Progress>>>,
+    totals: Mutex<Totals>,
 }
 
 impl Progress {
-    /// A line on standard error, for `files` with `bytes` together, where these are known.
-    pub(crate) fn new(files: Option<u64>, bytes: Option<u64>) -> Self {
-        Self::on(ProgressDrawTarget::stderr_with_hz(RATE), files, bytes)
+    /// A line on standard error, if that is a terminal.
+    pub(crate) fn on_terminal() -> Self {
+        let progress = Self::on(ProgressDrawTarget::stderr_with_hz(RATE));
+        progress.bar.enable_steady_tick(TICK);
+        progress
     }
 
-    fn on(target: ProgressDrawTarget, files: Option<u64>, bytes: Option<u64>) -> Self {
-        let bar = ProgressBar::with_draw_target(bytes, target);
-        bar.set_style(style(bytes.is_some()));
-        // A rate needs time to pass even when nothing ends.
-        bar.enable_steady_tick(Duration::from_millis(250));
-        Self { bar, files: 0, of: files }
+    /// No line; the sums only.
+    pub(crate) fn none() -> Self {
+        Self::on(ProgressDrawTarget::hidden())
     }
 
-    /// A file is being scanned.
-    pub(crate) fn started(&self, name: &str) {
-        self.bar.set_message(fit(&visible(name), NAME));
+    fn on(target: ProgressDrawTarget) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(0), target);
+        bar.set_style(style());
+        Self { bar, intakes: Mutex::default(), totals: Mutex::default() }
     }
 
-    /// A file of `bytes` is done.
-    pub(crate) fn finished(&mut self, bytes: u64) {
-        self.files += 1;
-        self.bar.set_prefix(match self.of {
-            Some(of) => format!("{}/{} files", HumanCount(self.files), HumanCount(of)),
-            None => format!("{} files", HumanCount(self.files)),
-        });
-        self.bar.inc(bytes);
+    /// What is to come is what these intakes take.
+    pub(crate) fn follow(&self, intakes: Vec<Arc<intake::Progress>>) {
+        *self.intakes.lock() = intakes;
+    }
+
+    /// A scan is done.
+    pub(crate) fn response(&self, response: &Response) {
+        let (files, bytes) = {
+            let mut totals = self.totals.lock();
+            totals.add(response);
+            (totals.scans, totals.bytes)
+        };
+        let (taken, known) = self
+            .intakes
+            .lock()
+            .iter()
+            .fold((0, 0), |(files, bytes), i| (files + i.taken.load(Relaxed), bytes + i.bytes.load(Relaxed)));
+        if let Some(root) = response.results.first() {
+            self.bar.set_message(fit(&line::name(root), NAME));
+        }
+        self.bar.set_prefix(format!("{}/{} files", HumanCount(files), HumanCount(taken.max(files))));
+        self.bar.set_length(known.max(bytes));
+        self.bar.set_position(bytes);
     }
 
     /// Does `print` while the line is out of the way.
@@ -55,15 +78,19 @@ impl Progress {
     }
 
     /// Takes the line away.
-    pub(crate) fn done(self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+
+    /// The sums of all scans so far, on one line.
+    pub(crate) fn summary(&self, look: Look) -> String {
+        self.totals.lock().line(Some(self.bar.elapsed()), look)
     }
 }
 
-fn style(known: bool) -> ProgressStyle {
-    let template =
-        if known { "{prefix}  {done} of {all}  {rate}  {left} left  {msg}" } else { "{prefix}  {done}  {rate}  {msg}" };
-    // Both templates are checked by the tests below.
+fn style() -> ProgressStyle {
+    let template = "{prefix}  {done} of {all}  {rate}  {left} left  {msg}";
+    // The template is checked by the test below.
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_spinner())
         .with_key("done", |s: &ProgressState, w: &mut dyn Write| {
@@ -83,7 +110,7 @@ fn style(known: bool) -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use indicatif::TermLike;
 
@@ -125,24 +152,22 @@ mod tests {
         }
     }
 
-    fn shown(files: Option<u64>, bytes: Option<u64>) -> String {
-        let terminal = Terminal::default();
-        let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 255);
-        let mut progress = Progress::on(target, files, bytes);
-        progress.finished(512);
-        progress.started("a\u{1b}[2Jb");
-        progress.bar.force_draw();
-        let text = terminal.0.lock().unwrap().clone();
-        progress.done();
-        text
-    }
-
     #[test]
     fn the_line_says_how_far_and_what() {
-        let text = shown(Some(2), Some(1024));
-        assert!(text.contains("1/2 files  512 B of 1.00 KiB"), "{text:?}");
+        let terminal = Terminal::default();
+        let progress = Progress::on(ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 255));
+        let intake = Arc::new(intake::Progress::default());
+        intake.taken.store(2, Relaxed);
+        intake.bytes.store(2048, Relaxed);
+        progress.follow(vec![intake]);
+        let mut response = crate::view::tests::mail();
+        response.results[0].payload_meta = stoq_api::PayloadMeta::with("filename", "a\u{1b}[2Jb");
+        progress.response(&response);
+        progress.bar.force_draw();
+        let text = terminal.0.lock().unwrap().clone();
+        progress.finish();
+        assert!(text.contains("1/2 files  1007 B of 2.00 KiB"), "{text:?}");
         assert!(text.contains(" left  a\\u{1b}[2Jb"), "{text:?}");
-        let text = shown(None, None);
-        assert!(text.contains("1 files  512 B  "), "{text:?}");
+        assert!(progress.summary(Look::wide(false, None)).starts_with("1007 B, 5 payloads"));
     }
 }

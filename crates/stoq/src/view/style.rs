@@ -1,6 +1,5 @@
-//! Whether there is colour, and which.
+//! Colours, and how wide text is.
 
-use std::ffi::OsStr;
 use std::fmt;
 
 use anstyle::{AnsiColor, Style};
@@ -11,30 +10,6 @@ const USUAL_WIDTH: usize = 100;
 /// Narrower terminals get this many columns, and wrap.
 const LEAST_WIDTH: usize = 40;
 
-/// When to use colour.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Color {
-    /// On a terminal, unless the environment is against it.
-    #[default]
-    Auto,
-    /// Even into a file.
-    Always,
-    /// Not at all.
-    Never,
-}
-
-impl Color {
-    /// Whether to use colour. `no_color` and `term` are the environment's `NO_COLOR` and `TERM`.
-    pub(crate) fn is_on(self, terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
-        match self {
-            Self::Always => true,
-            Self::Never => false,
-            // https://no-color.org: set and not empty, whatever its value.
-            Self::Auto => terminal && no_color.is_none_or(OsStr::is_empty) && term != Some(OsStr::new("dumb")),
-        }
-    }
-}
-
 /// How text is drawn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
@@ -43,8 +18,13 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// In colour or not, for a terminal of that many columns.
-    pub(crate) fn new(color: bool, width: Option<u16>) -> Self {
+    /// In colour or not, for the terminal that this process has, if any.
+    pub(crate) fn new(color: bool) -> Self {
+        Self::wide(color, terminal_size::terminal_size().map(|(width, _)| width.0))
+    }
+
+    /// In colour or not, for that many columns.
+    pub(super) fn wide(color: bool, width: Option<u16>) -> Self {
         Self { color, width: width.map_or(USUAL_WIDTH, |w| usize::from(w).max(LEAST_WIDTH)) }
     }
 
@@ -124,23 +104,6 @@ fn taken(chars: impl Iterator<Item = char>, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn colour_is_for_terminals_that_want_it() {
-        let set = Some(OsStr::new("1"));
-        let empty = Some(OsStr::new(""));
-        for (color, terminal, no_color, term, on) in [
-            (Color::Auto, true, None, Some(OsStr::new("xterm")), true),
-            (Color::Auto, true, empty, None, true),
-            (Color::Auto, true, set, None, false),
-            (Color::Auto, true, None, Some(OsStr::new("dumb")), false),
-            (Color::Auto, false, None, None, false),
-            (Color::Always, false, set, None, true),
-            (Color::Never, true, None, None, false),
-        ] {
-            assert_eq!(color.is_on(terminal, no_color, term), on, "{color:?} {terminal} {no_color:?} {term:?}");
-        }
-    }
 
     #[test]
     fn names_are_cut_in_the_middle_by_columns() {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use stoq_api::Response;
 
+use super::summary::Totals;
 use super::*;
 
 /// The id of the `n`-th payload.
@@ -51,7 +52,7 @@ fn response(results: Vec<Value>, extra: Value) -> Response {
     serde_json::from_value(value).unwrap()
 }
 
-fn mail() -> Response {
+pub(super) fn mail() -> Response {
     let rules = json!([{ "rule": "exe_in_zip" }, { "rule": "upx\u{1b}[31m" }, { "rule": "c" }, { "rule": "d" }, { "rule": "e" }]);
     response(
         vec![
@@ -111,13 +112,13 @@ fn check(name: &str, text: &str) {
 
 #[test]
 fn tree_of_a_mail() {
-    check("mail.txt", &tree(&mail(), Look::new(false, Some(80))));
-    check("mail.color.txt", &tree(&mail(), Look::new(true, Some(80))));
+    check("mail.txt", &tree(&mail(), Look::wide(false, Some(80))));
+    check("mail.color.txt", &tree(&mail(), Look::wide(true, Some(80))));
 }
 
 #[test]
 fn nothing_hostile_reaches_the_terminal() {
-    let text = tree(&mail(), Look::new(false, None));
+    let text = tree(&mail(), Look::wide(false, None));
     assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text:?}");
     assert!(text.lines().all(|line| !line.starts_with("forged")));
 }
@@ -130,7 +131,7 @@ fn long_lists_are_counted_and_hits_are_never_left_out_for_others() {
             if n == 77 { json!({ "workers": { "yara": { "matches": [{ "rule": "needle" }] } } }) } else { json!({}) };
         results.push(payload(n, &[1], json!(format!("member{n}")), hit));
     }
-    let text = tree(&response(results, json!({})), Look::new(false, None));
+    let text = tree(&response(results, json!({})), Look::wide(false, None));
     assert_eq!(text.lines().count(), 22);
     assert!(text.contains("member77  75.20 KiB  decompress  ● needle"), "{text}");
     assert!(text.ends_with("└─ … 80 more payloads\n"), "{text}");
@@ -142,7 +143,7 @@ fn deep_nests_and_wide_ones_end() {
         let parent = n - 1;
         payload(n, if n == 1 { &[] } else { std::slice::from_ref(&parent) }, json!("x"), json!({}))
     });
-    let text = tree(&response(chain.collect(), json!({})), Look::new(false, None));
+    let text = tree(&response(chain.collect(), json!({})), Look::wide(false, None));
     assert_eq!(text.lines().count(), 13);
     assert!(text.ends_with("└─ … 187 more payloads\n"), "{text}");
 }
@@ -151,14 +152,14 @@ fn deep_nests_and_wide_ones_end() {
 fn a_response_that_names_itself_as_its_parent_still_ends() {
     let text = tree(
         &response(vec![payload(1, &[1], json!("a"), json!({})), payload(2, &[9], json!("b"), json!({}))], json!({})),
-        Look::new(false, None),
+        Look::wide(false, None),
     );
     assert_eq!(text.lines().count(), 2, "{text}");
 }
 
 #[test]
 fn sums_of_many_scans() {
-    let look = Look::new(false, None);
+    let look = Look::wide(false, None);
     let mut totals = Totals::default();
     totals.add(&response(vec![payload(1, &[], json!("a"), json!({}))], json!({})));
     assert_eq!(totals.line(None, look), "1007 B, 1 payload, no hits");
