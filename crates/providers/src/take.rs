@@ -156,7 +156,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
-    use crate::testing::dir_fd;
+    use crate::testing::{dir_fd, fifo};
 
     const LIMITS: Limits = Limits { inline: 8, max_payload: 100 };
 
@@ -190,6 +190,56 @@ mod tests {
     fn a_file_that_has_more_than_it_says_is_not_taken_as_whole() {
         // Files under /proc claim to be empty.
         assert!(matches!(taken(Path::new("/proc/self"), "status"), Err(NotTaken::Changing(_))));
+    }
+
+    #[test]
+    fn what_takes_a_files_place_is_neither_followed_nor_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("secret"), "secret").unwrap();
+        let path = dir.path().join("f");
+        let replacements: [(fn(&Path), &str); 4] = [
+            (|path| std::os::unix::fs::symlink("secret", path).unwrap(), "symbolic link"),
+            (fifo, "is a named pipe"),
+            (|path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()), "is a socket"),
+            (|path| std::fs::create_dir(path).unwrap(), "is a directory"),
+        ];
+        for (replace, what) in replacements {
+            replace(&path);
+            let RootBytes::Unreadable { reason, .. } = taken(dir.path(), "f").unwrap().bytes else {
+                panic!("{what} was read")
+            };
+            assert!(reason.contains(what), "{reason}");
+            std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_rewritten_all_the_time_is_never_taken_half() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Replaced whole, in turn by two contents of different lengths.
+                let mut turn = 0_usize;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let next = dir.path().join("next");
+                    std::fs::write(&next, vec![b'a'; 4 + 4 * (turn % 2)]).unwrap();
+                    std::fs::rename(&next, &path).unwrap();
+                    turn += 1;
+                }
+            });
+            while !path.exists() {
+                std::thread::yield_now();
+            }
+            for _ in 0..200 {
+                let file = taken(dir.path(), "f").unwrap();
+                let RootBytes::Content(content) = file.bytes else { panic!("not read") };
+                assert_eq!(content.len(), file.state.size);
+                assert!(matches!(content.len(), 4 | 8), "{} bytes", content.len());
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 
     #[test]

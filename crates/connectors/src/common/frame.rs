@@ -6,8 +6,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use stoq_api::plugin::Connector;
@@ -57,19 +55,6 @@ impl Default for Settings {
     }
 }
 
-/// What became of items so far.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Items that came.
-    pub received: AtomicU64,
-    /// Items in the sink.
-    pub delivered: AtomicU64,
-    /// Items in the dead lane.
-    pub rejected: AtomicU64,
-    /// Verdicts "not now", and tries of whole batches that failed.
-    pub retries: AtomicU64,
-}
-
 /// Runs one connector.
 #[derive(Clone)]
 pub struct Frame {
@@ -81,8 +66,6 @@ pub struct Frame {
     pub dead: Arc<dyn DeadLetters>,
     /// How it is fed.
     pub settings: Settings,
-    /// What became of items.
-    pub counts: Arc<Counts>,
 }
 
 impl Frame {
@@ -110,7 +93,7 @@ impl Frame {
                 Some(ended) = going.join_next() => if let Err(e) = self.ended(ended) { break Err(e) },
                 () = at(due) => self.start(&mut batch, &mut going, &stop),
                 next = source.next(self), if !full => match next {
-                    Ok(Some(delivery)) => self.add(&mut batch, delivery),
+                    Ok(Some(delivery)) => batch.add(delivery),
                     Ok(None) => break Ok(()),
                     Err(e) => break Err(e),
                 },
@@ -123,12 +106,6 @@ impl Frame {
             stop.cancel();
         }
         result.and(self.drain(going, &stop).await)
-    }
-
-    fn add(&self, batch: &mut Batch, delivery: Delivery) {
-        let before = batch.pending.len();
-        batch.add(delivery);
-        self.counts.received.fetch_add((batch.pending.len() - before) as u64, Relaxed);
     }
 
     fn start(&self, batch: &mut Batch, going: &mut JoinSet<Result<(), Fault>>, stop: &CancellationToken) {

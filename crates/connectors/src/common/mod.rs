@@ -8,7 +8,7 @@ mod settle;
 pub mod text;
 
 pub use dead::DeadLetters;
-pub use frame::{Counts, Frame, Settings};
+pub use frame::{Frame, Settings};
 
 #[cfg(test)]
 mod tests;

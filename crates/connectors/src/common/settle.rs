@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use stoq_api::plugin::{Item, Verdict};
-use stoq_api::{Fault, fault};
+use stoq_api::{Fault, FaultKind, fault};
+use stoq_runtime::metrics::{Component, ErrorKind, InHand, Role};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,9 +19,10 @@ type Answer = Option<Result<Vec<Verdict>, Fault>>;
 impl Frame {
     /// Delivers, buries and acknowledges until nothing is open, or `stop`.
     pub(super) async fn settle(&self, mut batch: Batch, stop: &CancellationToken) -> Result<(), Fault> {
+        let in_hand = Component::new(Role::Connector, &self.name).begin(batch.pending.len() as u64);
         let mut backoff = self.backoff();
         loop {
-            let trouble = self.try_once(&mut batch).await?;
+            let trouble = self.try_once(&mut batch, &in_hand).await?;
             self.acknowledge(&mut batch).await;
             let Some(trouble) = trouble else { return Ok(()) };
             let wait = backoff.next_wait();
@@ -43,23 +44,25 @@ impl Frame {
     }
 
     /// One try of all that is pending. Says why something is still pending afterwards.
-    async fn try_once(&self, batch: &mut Batch) -> Result<Option<String>, Fault> {
+    async fn try_once(&self, batch: &mut Batch, in_hand: &InHand) -> Result<Option<String>, Fault> {
         let (refused, open): (VecDeque<_>, VecDeque<_>) = batch.pending.drain(..).partition(|p| p.rejected.is_some());
         batch.pending = refused;
         let mut trouble = None;
         if !open.is_empty() {
             let items: Arc<[Item]> = open.iter().map(|p| p.item.clone()).collect();
             match keeping(&batch.held, self.settings.extend_every, self.ask(items)).await {
-                Ok(verdicts) => self.judge(batch, open, verdicts, &mut trouble),
-                Err(e) if e.is_transient() => {
-                    self.counts.retries.fetch_add(1, Relaxed);
+                Ok(verdicts) => trouble = judge(batch, open, verdicts, in_hand),
+                Err(e) => {
+                    in_hand.failed(ErrorKind::Fault(e.kind), open.len() as u64);
+                    if !e.is_transient() {
+                        return Err(e);
+                    }
                     trouble = Some(fault::chain(&e));
                     batch.pending.extend(open);
                 }
-                Err(e) => return Err(e),
             }
         }
-        self.bury(batch, &mut trouble).await;
+        self.bury(batch, &mut trouble, in_hand).await;
         Ok(trouble)
     }
 
@@ -85,28 +88,8 @@ impl Frame {
         AbortOnDropHandle::new(task).await.ok()
     }
 
-    fn judge(&self, batch: &mut Batch, open: VecDeque<Pending>, verdicts: Vec<Verdict>, trouble: &mut Option<String>) {
-        let missing = std::iter::repeat_with(|| Verdict::Retry("the connector gave no verdict".to_owned()));
-        for (mut pending, verdict) in open.into_iter().zip(verdicts.into_iter().chain(missing)) {
-            match verdict {
-                Verdict::Delivered => {
-                    self.counts.delivered.fetch_add(1, Relaxed);
-                }
-                Verdict::Retry(reason) => {
-                    self.counts.retries.fetch_add(1, Relaxed);
-                    trouble.get_or_insert(reason);
-                    batch.pending.push_back(pending);
-                }
-                Verdict::Rejected(reason) => {
-                    pending.rejected = Some(reason);
-                    batch.pending.push_back(pending);
-                }
-            }
-        }
-    }
-
     /// Sends what is refused to the dead lane. What does not get there stays pending.
-    async fn bury(&self, batch: &mut Batch, trouble: &mut Option<String>) {
+    async fn bury(&self, batch: &mut Batch, trouble: &mut Option<String>, in_hand: &InHand) {
         for pending in std::mem::take(&mut batch.pending) {
             let Some(reason) = &pending.rejected else {
                 batch.pending.push_back(pending);
@@ -116,7 +99,8 @@ impl Frame {
             let burial = self.dead.bury(&self.name, &pending.item, reason);
             match keeping(&batch.held, self.settings.extend_every, burial).await {
                 Ok(()) => {
-                    self.counts.rejected.fetch_add(1, Relaxed);
+                    in_hand.failed(ErrorKind::Rejected, 1);
+                    in_hand.done(1);
                 }
                 Err(e) => {
                     trouble.get_or_insert(format!("the dead lane is away: {}", fault::chain(&e)));
@@ -141,6 +125,27 @@ impl Frame {
             }
         }
     }
+}
+
+/// Sorts a batch by its verdicts; says why something is to be tried again, if it is.
+fn judge(batch: &mut Batch, open: VecDeque<Pending>, verdicts: Vec<Verdict>, in_hand: &InHand) -> Option<String> {
+    let mut trouble = None;
+    let missing = std::iter::repeat_with(|| Verdict::Retry("the connector gave no verdict".to_owned()));
+    for (mut pending, verdict) in open.into_iter().zip(verdicts.into_iter().chain(missing)) {
+        match verdict {
+            Verdict::Delivered => in_hand.done(1),
+            Verdict::Retry(reason) => {
+                in_hand.failed(ErrorKind::Fault(FaultKind::Unavailable), 1);
+                trouble.get_or_insert(reason);
+                batch.pending.push_back(pending);
+            }
+            Verdict::Rejected(reason) => {
+                pending.rejected = Some(reason);
+                batch.pending.push_back(pending);
+            }
+        }
+    }
+    trouble
 }
 
 async fn give_back(batch: Batch) {

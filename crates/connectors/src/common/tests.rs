@@ -13,7 +13,7 @@ use stoq_api::{Fault, FaultKind};
 use stoq_memory::MemoryQueue;
 use tokio_util::sync::CancellationToken;
 
-use super::frame::{Counts, Frame, Settings};
+use super::frame::{Frame, Settings};
 use super::{DeadLetters, lane};
 
 /// What a sink says of one item at its `n`-th try, from 1.
@@ -84,7 +84,6 @@ impl Rig {
             connector: Arc::clone(&sink) as Arc<dyn Connector>,
             dead: Arc::clone(&dead) as Arc<dyn DeadLetters>,
             settings: Settings::default(),
-            counts: Arc::new(Counts::default()),
         };
         Self { lane, sink, dead, frame, stop: CancellationToken::new() }
     }
@@ -137,7 +136,7 @@ async fn until(mut condition: impl AsyncFnMut() -> bool) {
 
 #[tokio::test(start_paused = true)]
 async fn each_delivery_has_its_own_verdict() {
-    let rig = Rig::new(|item, tries| {
+    let mut rig = Rig::new(|item, tries| {
         Ok(match (item.id.as_str(), tries) {
             ("bad", _) => Verdict::Rejected("never".into()),
             ("slow", 1..=5) => Verdict::Retry("not now".into()),
@@ -145,8 +144,19 @@ async fn each_delivery_has_its_own_verdict() {
         })
     })
     .await;
+    rig.frame.name = "own_verdict".into();
     rig.publish(&["a", "bad", "slow", "b"]).await;
     rig.until_empty().await;
+    let metrics = stoq_runtime::metrics::render();
+    for (series, value) in [
+        ("stoq_in_total{name=\"own_verdict\",role=\"connector\"}", 4),
+        ("stoq_out_total{name=\"own_verdict\",role=\"connector\"}", 4),
+        ("stoq_in_flight{name=\"own_verdict\",role=\"connector\"}", 0),
+        ("stoq_errors_total{kind=\"rejected\",name=\"own_verdict\",role=\"connector\"}", 1),
+        ("stoq_errors_total{kind=\"unavailable\",name=\"own_verdict\",role=\"connector\"}", 5),
+    ] {
+        assert!(metrics.contains(&format!("{series} {value}\n")), "{series} is not {value} in {metrics}");
+    }
     assert_eq!(rig.documents(), ["a", "b", "slow"]);
     assert_eq!(*rig.dead.buried.lock(), [("bad".to_owned(), "never".to_owned())]);
     let tries = rig.sink.tries.lock().clone();
@@ -247,8 +257,7 @@ async fn a_hung_sink_pushes_back_and_does_not_stop_the_end() {
     let deliveries = rig.lane.subscribe("sink", Prefetch { messages: 3 }).await.unwrap();
     let (frame, stop) = (rig.frame.clone(), rig.stop.clone());
     let running = tokio::spawn(async move { frame.run(deliveries, stop).await });
-    until(async || rig.frame.counts.received.load(SeqCst) == 3).await;
-    assert_eq!(rig.depth().await, (2, 3));
+    until(async || rig.depth().await == (2, 3)).await;
     rig.stop.cancel();
     running.await.unwrap().unwrap();
     assert_eq!(rig.depth().await, (5, 0));
