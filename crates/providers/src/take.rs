@@ -194,10 +194,11 @@ mod tests {
 
     #[test]
     fn what_takes_a_files_place_is_neither_followed_nor_waited_for() {
+        type Replace = fn(&Path);
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("secret"), "secret").unwrap();
         let path = dir.path().join("f");
-        let replacements: [(fn(&Path), &str); 4] = [
+        let replacements: [(Replace, &str); 4] = [
             (|path| std::os::unix::fs::symlink("secret", path).unwrap(), "symbolic link"),
             (fifo, "is a named pipe"),
             (|path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()), "is a socket"),

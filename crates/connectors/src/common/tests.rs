@@ -1,6 +1,6 @@
 //! The frame against sinks, dead lanes and queues that fail in every way. Time is paused: waits cost nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use stoq_api::plugin::{Connector, Item, Verdict};
-use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Prefetch, Queue, Settle};
+use stoq_api::queue::{Deliveries, Delivery, Message, Settle};
 use stoq_api::{Fault, FaultKind};
-use stoq_memory::MemoryQueue;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::frame::{Frame, Settings};
@@ -64,9 +64,90 @@ fn away() -> Fault {
     Fault::new(FaultKind::Unavailable, "away")
 }
 
-/// A frame over a lane in memory.
+/// A lane in memory with one subscription. What is dropped or released comes again.
+#[derive(Default)]
+struct Lane {
+    ready: Mutex<VecDeque<Message>>,
+    held: AtomicUsize,
+    arrived: Notify,
+}
+
+impl Lane {
+    fn publish(&self, messages: Vec<Message>) {
+        self.ready.lock().extend(messages);
+        self.arrived.notify_one();
+    }
+
+    fn subscribe(self: &Arc<Self>, prefetch: usize) -> Box<dyn Deliveries> {
+        Box::new(Subscriber { lane: Arc::clone(self), room: Arc::new(Semaphore::new(prefetch)) })
+    }
+
+    /// Messages that wait, and messages that somebody holds.
+    fn depth(&self) -> (usize, usize) {
+        let ready = self.ready.lock();
+        (ready.len(), self.held.load(SeqCst))
+    }
+}
+
+struct Subscriber {
+    lane: Arc<Lane>,
+    room: Arc<Semaphore>,
+}
+
+#[async_trait]
+impl Deliveries for Subscriber {
+    async fn next(&mut self) -> Result<Option<Delivery>, Fault> {
+        let permit = Arc::clone(&self.room).acquire_owned().await.unwrap();
+        loop {
+            let next = {
+                let mut ready = self.lane.ready.lock();
+                self.lane.held.fetch_add(usize::from(!ready.is_empty()), SeqCst);
+                ready.pop_front()
+            };
+            if let Some(message) = next {
+                let held = Held { lane: Arc::clone(&self.lane), message: Some(message.clone()), _permit: permit };
+                return Ok(Some(Delivery::new(message, true, None, Box::new(held))));
+            }
+            self.lane.arrived.notified().await;
+        }
+    }
+}
+
+struct Held {
+    lane: Arc<Lane>,
+    message: Option<Message>,
+    _permit: OwnedSemaphorePermit,
+}
+
+#[async_trait]
+impl Settle for Held {
+    async fn ack(mut self: Box<Self>) -> Result<(), Fault> {
+        self.message = None;
+        Ok(())
+    }
+
+    async fn release(self: Box<Self>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn extend(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut ready = self.lane.ready.lock();
+        ready.extend(self.message.take());
+        self.lane.held.fetch_sub(1, SeqCst);
+        drop(ready);
+        self.lane.arrived.notify_one();
+    }
+}
+
+/// A frame over such a lane.
 struct Rig {
-    lane: MemoryQueue,
+    lane: Arc<Lane>,
     sink: Arc<Sink>,
     dead: Arc<Dead>,
     frame: Frame,
@@ -74,9 +155,8 @@ struct Rig {
 }
 
 impl Rig {
-    async fn new(judge: impl Fn(&Item, usize) -> Result<Verdict, Fault> + Send + Sync + 'static) -> Self {
-        let lane = MemoryQueue::new("results");
-        lane.declare(&["sink"]).await.unwrap();
+    fn new(judge: impl Fn(&Item, usize) -> Result<Verdict, Fault> + Send + Sync + 'static) -> Self {
+        let lane = Arc::new(Lane::default());
         let sink = Arc::new(Sink { judge: Box::new(judge), tries: Mutex::default(), documents: Mutex::default() });
         let dead = Arc::new(Dead::default());
         let frame = Frame {
@@ -88,27 +168,22 @@ impl Rig {
         Self { lane, sink, dead, frame, stop: CancellationToken::new() }
     }
 
-    async fn publish(&self, ids: &[&str]) {
+    fn publish(&self, ids: &[&str]) {
         for id in ids {
-            self.lane.publish(lane::pack(&[item(id)])).await.unwrap();
+            self.lane.publish(lane::pack(&[item(id)]));
         }
     }
 
-    async fn start(&self) -> tokio::task::JoinHandle<Result<(), Fault>> {
-        let deliveries = self.lane.subscribe("sink", Prefetch { messages: 100 }).await.unwrap();
+    fn start(&self) -> tokio::task::JoinHandle<Result<(), Fault>> {
+        let deliveries = self.lane.subscribe(100);
         let (frame, stop) = (self.frame.clone(), self.stop.clone());
         tokio::spawn(async move { frame.run(deliveries, stop).await })
     }
 
-    async fn depth(&self) -> (u64, u64) {
-        let Depth { ready, held, .. } = self.lane.depth("sink").await.unwrap();
-        (ready, held)
-    }
-
     /// Runs until nothing is left in the lane, then stops.
     async fn until_empty(&self) {
-        let running = self.start().await;
-        until(async || self.depth().await == (0, 0)).await;
+        let running = self.start();
+        until(|| self.lane.depth() == (0, 0)).await;
         self.stop.cancel();
         running.await.unwrap().unwrap();
     }
@@ -123,9 +198,9 @@ fn item(id: &str) -> Item {
 }
 
 /// Waits for a condition; paused time makes the waits free and the bound a matter of steps.
-async fn until(mut condition: impl AsyncFnMut() -> bool) {
+async fn until(mut condition: impl FnMut() -> bool) {
     for _ in 0..100_000 {
-        if condition().await {
+        if condition() {
             return;
         }
         tokio::time::advance(Duration::from_millis(10)).await;
@@ -142,10 +217,9 @@ async fn each_delivery_has_its_own_verdict() {
             ("slow", 1..=5) => Verdict::Retry("not now".into()),
             _ => Verdict::Delivered,
         })
-    })
-    .await;
+    });
     rig.frame.name = "own_verdict".into();
-    rig.publish(&["a", "bad", "slow", "b"]).await;
+    rig.publish(&["a", "bad", "slow", "b"]);
     rig.until_empty().await;
     let metrics = stoq_runtime::metrics::render();
     for (series, value) in [
@@ -166,36 +240,35 @@ async fn each_delivery_has_its_own_verdict() {
 #[tokio::test(start_paused = true)]
 async fn an_item_that_waits_holds_up_only_its_own_delivery() {
     let rig =
-        Rig::new(|item, _| Ok(if item.id == "slow" { Verdict::Retry("not now".into()) } else { Verdict::Delivered }))
-            .await;
-    rig.publish(&["a", "slow", "b"]).await;
-    rig.lane.publish(lane::pack(&[item("c"), item("slow"), item("d")])).await.unwrap();
-    let running = rig.start().await;
-    until(async || rig.depth().await == (0, 2)).await;
+        Rig::new(|item, _| Ok(if item.id == "slow" { Verdict::Retry("not now".into()) } else { Verdict::Delivered }));
+    rig.publish(&["a", "slow", "b"]);
+    rig.lane.publish(lane::pack(&[item("c"), item("slow"), item("d")]));
+    let running = rig.start();
+    until(|| rig.lane.depth() == (0, 2)).await;
     assert_eq!(rig.documents(), ["a", "b", "c", "d"]);
     rig.stop.cancel();
     running.await.unwrap().unwrap();
-    assert_eq!(rig.depth().await, (2, 0), "what was not delivered is given back");
+    assert_eq!(rig.lane.depth(), (2, 0), "what was not delivered is given back");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_delays_and_loses_nothing() {
-    let rig = Rig::new(|_, tries| if tries < 20 { Err(away()) } else { Ok(Verdict::Delivered) }).await;
-    rig.publish(&["a", "b"]).await;
+    let rig = Rig::new(|_, tries| if tries < 20 { Err(away()) } else { Ok(Verdict::Delivered) });
+    rig.publish(&["a", "b"]);
     rig.until_empty().await;
     assert_eq!(rig.documents(), ["a", "b"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_refused_is_acknowledged_before_it_is_buried() {
-    let rig = Rig::new(|_, _| Ok(Verdict::Rejected("never".into()))).await;
+    let rig = Rig::new(|_, _| Ok(Verdict::Rejected("never".into())));
     rig.dead.away.store(usize::MAX, SeqCst);
-    rig.publish(&["a"]).await;
-    let running = rig.start().await;
-    until(async || rig.dead.away.load(SeqCst) < usize::MAX - 3).await;
-    assert_eq!(rig.depth().await, (0, 1));
+    rig.publish(&["a"]);
+    let running = rig.start();
+    until(|| rig.dead.away.load(SeqCst) < usize::MAX - 3).await;
+    assert_eq!(rig.lane.depth(), (0, 1));
     rig.dead.away.store(0, SeqCst);
-    until(async || rig.depth().await == (0, 0)).await;
+    until(|| rig.lane.depth() == (0, 0)).await;
     rig.stop.cancel();
     running.await.unwrap().unwrap();
     assert_eq!(rig.dead.buried.lock().len(), 1);
@@ -204,11 +277,11 @@ async fn nothing_refused_is_acknowledged_before_it_is_buried() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_none_of_ours_is_buried_whole() {
-    let rig = Rig::new(|_, _| Ok(Verdict::Delivered)).await;
+    let rig = Rig::new(|_, _| Ok(Verdict::Delivered));
     let mut message = Message::new("odd", "body");
     message.headers.push((lane::BATCH_HEADER.into(), "2".into()));
-    rig.lane.publish(vec![message]).await.unwrap();
-    rig.publish(&["a"]).await;
+    rig.lane.publish(vec![message]);
+    rig.publish(&["a"]);
     rig.until_empty().await;
     assert_eq!(rig.documents(), ["a"]);
     let buried = rig.dead.buried.lock().clone();
@@ -220,9 +293,8 @@ async fn a_panic_hurts_only_the_item_that_made_it() {
     let rig = Rig::new(|item, _| {
         assert_ne!(item.id, "bomb");
         Ok(Verdict::Delivered)
-    })
-    .await;
-    rig.publish(&["a", "bomb", "b"]).await;
+    });
+    rig.publish(&["a", "bomb", "b"]);
     rig.until_empty().await;
     assert_eq!(rig.documents(), ["a", "b"]);
     assert_eq!(*rig.dead.buried.lock(), [("bomb".to_owned(), "the connector panicked over it".to_owned())]);
@@ -230,11 +302,11 @@ async fn a_panic_hurts_only_the_item_that_made_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_needs_an_operator_ends_the_run_and_loses_nothing() {
-    let rig = Rig::new(|_, _| Err(Fault::new(FaultKind::Misconfigured, "wrong password"))).await;
-    rig.publish(&["a", "b"]).await;
-    let error = rig.start().await.await.unwrap().unwrap_err();
+    let rig = Rig::new(|_, _| Err(Fault::new(FaultKind::Misconfigured, "wrong password")));
+    rig.publish(&["a", "b"]);
+    let error = rig.start().await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "wrong password");
-    assert_eq!(rig.depth().await, (2, 0));
+    assert_eq!(rig.lane.depth(), (2, 0));
     assert!(!rig.stop.is_cancelled(), "other connectors go on");
 }
 
@@ -250,17 +322,17 @@ impl Connector for Hung {
 
 #[tokio::test(start_paused = true)]
 async fn a_hung_sink_pushes_back_and_does_not_stop_the_end() {
-    let mut rig = Rig::new(|_, _| Ok(Verdict::Delivered)).await;
+    let mut rig = Rig::new(|_, _| Ok(Verdict::Delivered));
     rig.frame.connector = Arc::new(Hung);
     rig.frame.settings = Settings { batch_items: 1, concurrency: 2, ..Settings::default() };
-    rig.publish(&["a", "b", "c", "d", "e"]).await;
-    let deliveries = rig.lane.subscribe("sink", Prefetch { messages: 3 }).await.unwrap();
+    rig.publish(&["a", "b", "c", "d", "e"]);
+    let deliveries = rig.lane.subscribe(3);
     let (frame, stop) = (rig.frame.clone(), rig.stop.clone());
     let running = tokio::spawn(async move { frame.run(deliveries, stop).await });
-    until(async || rig.depth().await == (2, 3)).await;
+    until(|| rig.lane.depth() == (2, 3)).await;
     rig.stop.cancel();
     running.await.unwrap().unwrap();
-    assert_eq!(rig.depth().await, (5, 0));
+    assert_eq!(rig.lane.depth(), (5, 0));
 }
 
 /// A subscription that is away now and then, and counts what is done with its one delivery.
@@ -310,7 +382,7 @@ impl Deliveries for Flaky {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_is_away_is_asked_again_and_its_end_is_waited_for() {
-    let rig = Rig::new(|_, tries| if tries < 10 { Err(away()) } else { Ok(Verdict::Delivered) }).await;
+    let rig = Rig::new(|_, tries| if tries < 10 { Err(away()) } else { Ok(Verdict::Delivered) });
     let log = Arc::new(Log::default());
     let script = vec![Ok(()), Err(FaultKind::Unavailable), Err(FaultKind::Unavailable)];
     let flaky = Box::new(Flaky { script, log: Arc::clone(&log) });
@@ -324,13 +396,13 @@ async fn a_queue_that_is_away_is_asked_again_and_its_end_is_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn more_time_is_asked_for_while_a_sink_thinks() {
-    let mut rig = Rig::new(|_, _| Ok(Verdict::Delivered)).await;
+    let mut rig = Rig::new(|_, _| Ok(Verdict::Delivered));
     rig.frame.connector = Arc::new(Hung);
     let log = Arc::new(Log::default());
     let flaky = Box::new(Flaky { script: vec![Ok(())], log: Arc::clone(&log) });
     let (frame, stop) = (rig.frame.clone(), rig.stop.clone());
     let running = tokio::spawn(async move { frame.run(flaky, stop).await });
-    until(async || log.extended.load(SeqCst) >= 3).await;
+    until(|| log.extended.load(SeqCst) >= 3).await;
     rig.stop.cancel();
     running.await.unwrap().unwrap();
     assert_eq!(log.acknowledged.load(SeqCst), 0);
@@ -342,17 +414,17 @@ async fn delivered_twice_leaves_one_document() {
     let dir = tempfile::tempdir().unwrap();
     let registration = crate::registry().into_iter().find(|r| r.info.name == "filedir").unwrap();
     let options = serde_json::json!({ "results_dir": dir.path() });
-    let mut rig = Rig::new(|_, _| Ok(Verdict::Delivered)).await;
+    let mut rig = Rig::new(|_, _| Ok(Verdict::Delivered));
     rig.frame.connector = (registration.build)(options.as_object().unwrap()).unwrap();
     for _ in 0..2 {
-        rig.publish(&["a", "b", "a"]).await;
-        let deliveries = rig.lane.subscribe("sink", Prefetch { messages: 100 }).await.unwrap();
+        rig.publish(&["a", "b", "a"]);
+        let deliveries = rig.lane.subscribe(100);
         let stop = CancellationToken::new();
         let running = tokio::spawn({
             let (frame, stop) = (rig.frame.clone(), stop.clone());
             async move { frame.run(deliveries, stop).await }
         });
-        while rig.depth().await != (0, 0) {
+        while rig.lane.depth() != (0, 0) {
             tokio::task::yield_now().await;
         }
         stop.cancel();
