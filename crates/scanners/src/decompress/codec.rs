@@ -87,9 +87,42 @@ pub(super) fn lzma<'a>(
     Ok(Box::new(lzma_rust2::LzmaReader::new_with_props(data, size, properties, dictionary, None)?))
 }
 
-/// xz streams: the first one, or all.
-pub(super) fn xz<R: Read>(data: R, all: bool) -> lzma_rust2::XzReader<R> {
-    lzma_rust2::XzReader::new_mem_limit(data, all, MAX_LZMA_KIB)
+/// xz streams: the first one, or all. Unlike the library's own reader, it gives the content of a chunk that is cut short
+/// as far as it goes.
+pub(super) struct Xz<R> {
+    stream: lzma_rust2::XzStream,
+    data: R,
+    ended: bool,
+}
+
+impl<R: BufRead> Xz<R> {
+    pub(super) fn new(data: R, all: bool) -> Self {
+        Self { stream: lzma_rust2::XzStream::new_mem_limit(all, MAX_LZMA_KIB), data, ended: false }
+    }
+
+    /// What follows the stream, once it has ended.
+    pub(super) fn into_inner(self) -> R {
+        self.data
+    }
+}
+
+impl<R: BufRead> Read for Xz<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while !self.ended && !buffer.is_empty() {
+            let data = self.data.fill_buf()?;
+            let action = if data.is_empty() { lzma_rust2::Action::Finish } else { lzma_rust2::Action::Run };
+            let step = self.stream.process(data, buffer, action)?;
+            self.data.consume(step.bytes_consumed);
+            self.ended = step.status == lzma_rust2::Status::StreamEnd;
+            if step.bytes_produced > 0 {
+                return Ok(step.bytes_produced);
+            }
+            if step.bytes_consumed == 0 && !self.ended {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(0)
+    }
 }
 
 /// zstd frames: the first one, or all.

@@ -68,7 +68,7 @@ impl Stream {
         Ok(match self {
             Self::Gzip => Decoder::Gzip(Box::new(flate2::bufread::GzDecoder::new(data))),
             Self::Bzip2 => Decoder::Bzip2(bzip2::bufread::BzDecoder::new(data)),
-            Self::Xz => Decoder::Xz(Box::new(codec::xz(data, false))),
+            Self::Xz => Decoder::Xz(Box::new(codec::Xz::new(data, false))),
             Self::Lzma => Decoder::Lzma(Box::new(lzma_alone(data)?)),
             Self::Zstd => Decoder::Zstd(codec::zstd(data, false)?),
         })
@@ -114,7 +114,7 @@ fn lzma_alone(data: &[u8]) -> io::Result<lzma_rust2::LzmaReader<&[u8]>> {
 enum Decoder<'a> {
     Gzip(Box<flate2::bufread::GzDecoder<&'a [u8]>>),
     Bzip2(bzip2::bufread::BzDecoder<&'a [u8]>),
-    Xz(Box<lzma_rust2::XzReader<&'a [u8]>>),
+    Xz(Box<codec::Xz<&'a [u8]>>),
     Lzma(Box<lzma_rust2::LzmaReader<&'a [u8]>>),
     Zstd(zstd::Decoder<'static, &'a [u8]>),
 }

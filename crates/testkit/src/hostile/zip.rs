@@ -261,6 +261,8 @@ fn lies(samples: &mut Vec<Sample>) {
         [b"PK\x07\x08", &a.crc.to_le_bytes()[..], &a.compressed.to_le_bytes(), &a.size.to_le_bytes()].concat();
     add("sizes in a descriptor, no directory", [&described[..], &descriptor].concat());
     add("sizes nowhere", described.repeat(5));
+    let nowhere = Entry::stored(b"n", b"").but(|e| (e.flags, e.method) = (8, 8)).local();
+    add("many headers before one tail", [nowhere.repeat(2_000), [0, 0, 0, 0xff, 0xff].repeat(100_000)].concat());
     add("descriptor that lies", [&described[..], &[0xff; 16]].concat());
 }
 

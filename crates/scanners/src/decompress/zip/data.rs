@@ -98,7 +98,7 @@ fn decoder<'a>(plan: &Plan<'_>, mut data: Box<dyn BufRead + 'a>) -> io::Result<B
             codec::lzma(data, head[4], dictionary, size)?
         }
         20 | 93 => Box::new(codec::zstd(data, true)?),
-        95 => Box::new(codec::xz(data, true)),
+        95 => Box::new(codec::Xz::new(data, true)),
         98 => {
             let mut head = [0; 2];
             data.read_exact(&mut head)?;

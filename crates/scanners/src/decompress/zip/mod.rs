@@ -22,6 +22,8 @@ use super::codec::MemberError;
 use super::extract::{Extracted, Extraction, Kind, Member, Stop};
 use super::names::{self, Fallback};
 
+/// How often, on average, each byte may be searched for data descriptors, or read in vain as a hidden member's data.
+const MAX_REREADS: usize = 4;
 /// Keys that are derived for one archive; with AES each costs about a millisecond.
 const MAX_DERIVATIONS: usize = 4_096;
 /// The extra field with a name in UTF-8, and the CRC of the name that it stands for.
@@ -42,7 +44,14 @@ pub(super) fn ends(data: &[u8]) -> bool {
 
 impl Unpack for Zip {
     fn unpack(&self, input: &[u8], out: &mut Extraction<'_, '_>) -> Result<(), Stop> {
-        let mut walk = Walk { input, out, ranges: Ranges::default(), overlap: input.len(), derivations: 0 };
+        let mut walk = Walk {
+            input,
+            out,
+            ranges: Ranges::default(),
+            overlap: input.len(),
+            searches: input.len() * MAX_REREADS,
+            derivations: 0,
+        };
         match Directory::find(input) {
             Some(directory) => walk.directory(&directory)?,
             None => walk.out.anomaly("there is no central directory"),
@@ -62,6 +71,8 @@ struct Walk<'a, 'o, 'x, 'c> {
     ranges: Ranges,
     /// Bytes of overlapping data that may still be read.
     overlap: usize,
+    /// Bytes that may still be read for nothing while hidden members are looked for.
+    searches: usize,
     derivations: usize,
 }
 
@@ -167,6 +178,10 @@ impl<'a> Walk<'a, '_, '_, '_> {
                     at += LOCAL.len();
                     continue;
                 };
+                if self.searches == 0 {
+                    self.out.broken("too many headers of hidden members lead nowhere; the rest was not read");
+                    return Ok(found);
+                }
                 found += 1;
                 self.out.next()?;
                 at = self.unlisted(entry, start, to)?;
@@ -181,8 +196,13 @@ impl<'a> Walk<'a, '_, '_, '_> {
     /// A member at a local header in a gap that ends at `to`; says where reading goes on.
     fn unlisted(&mut self, mut entry: Entry<'a>, start: usize, to: usize) -> Result<usize, Stop> {
         let mut described = entry.flags & HAS_DESCRIPTOR == 0 || entry.compressed > 0;
-        if !described && let Some((crc, compressed, size)) = directory::descriptor(self.input, start, to) {
-            (entry.crc, entry.compressed, entry.size, described) = (crc, compressed, size, true);
+        if !described {
+            let reach = to.min(start.saturating_add(self.searches));
+            let found = directory::descriptor(self.input, start, reach);
+            self.searches -= found.map_or(reach - start, |(_, distance, _)| distance as usize);
+            if let Some((crc, compressed, size)) = found {
+                (entry.crc, entry.compressed, entry.size, described) = (crc, compressed, size, true);
+            }
         }
         let end = match (described, entry.method) {
             (true, _) => start.saturating_add(usize::try_from(entry.compressed).unwrap_or(usize::MAX)).min(to),
@@ -201,7 +221,10 @@ impl<'a> Walk<'a, '_, '_, '_> {
         }
         let (extracted, used) = self.content(&mut member, &entry, start, end, described)?;
         Ok(match extracted {
-            Extracted::Not => start,
+            Extracted::Not => {
+                self.searches = self.searches.saturating_sub(used.max(1));
+                start
+            }
             Extracted::Whole if !described && used > 0 => start + used,
             _ => end,
         })
