@@ -12,6 +12,7 @@ use stoq_api::plugin::Connector;
 use stoq_api::queue::{Deliveries, Delivery};
 use stoq_api::{Fault, FaultKind, fault};
 use stoq_runtime::backoff::Backoff;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +29,7 @@ pub struct Settings {
     pub batch_bytes: usize,
     /// How long the first response of a batch waits for others.
     pub linger: Duration,
-    /// Batches on their way at a time.
+    /// Batches that are tried at a time. Those that wait for another try do not count: the prefetch bounds them.
     pub concurrency: usize,
     /// Longest wait before the second try; it doubles with each.
     pub retry_first: Duration,
@@ -77,21 +78,25 @@ impl Frame {
         // A token of our own, so that a failing sink ends this connector and nobody else.
         let stop = stop.child_token();
         let mut source = Source { deliveries: source, backoff: self.backoff(), not_before: None };
+        let tries = Arc::new(Semaphore::new(self.settings.concurrency.max(1)));
         let mut batch = Batch::default();
         let mut going = JoinSet::new();
+        let mut extend_at = Instant::now() + self.settings.extend_every;
         let result = loop {
             let full = batch.is_full(&self.settings);
-            let room = going.len() < self.settings.concurrency.max(1);
-            if full && room {
-                self.start(&mut batch, &mut going, &stop);
-                continue;
-            }
-            let due = batch.due(&self.settings).filter(|_| room);
+            let due = batch.due(&self.settings);
+            let ripe = full || due.is_some_and(|due| due <= Instant::now());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break Ok(()),
                 Some(ended) = going.join_next() => if let Err(e) = self.ended(ended) { break Err(e) },
-                () = at(due) => self.start(&mut batch, &mut going, &stop),
+                // A batch that can go out waits for its turn, and takes in more while there is room.
+                turn = turn(&tries), if ripe => self.start(&mut batch, Some(turn), &tries, &mut going, &stop),
+                () = at(due), if !ripe => {}
+                () = sleep_until(extend_at), if !batch.is_empty() => {
+                    extend_all(&batch.held).await;
+                    extend_at = Instant::now() + self.settings.extend_every;
+                }
                 next = source.next(self), if !full => match next {
                     Ok(Some(delivery)) => batch.add(delivery),
                     Ok(None) => break Ok(()),
@@ -100,7 +105,7 @@ impl Frame {
             }
         };
         if result.is_ok() && !batch.is_empty() {
-            self.start(&mut batch, &mut going, &stop);
+            self.start(&mut batch, None, &tries, &mut going, &stop);
         }
         if result.is_err() {
             stop.cancel();
@@ -108,9 +113,16 @@ impl Frame {
         result.and(self.drain(going, &stop).await)
     }
 
-    fn start(&self, batch: &mut Batch, going: &mut JoinSet<Result<(), Fault>>, stop: &CancellationToken) {
-        let (frame, batch, stop) = (self.clone(), std::mem::take(batch), stop.clone());
-        going.spawn(async move { frame.settle(batch, &stop).await });
+    fn start(
+        &self,
+        batch: &mut Batch,
+        turn: Option<Turn>,
+        tries: &Arc<Semaphore>,
+        going: &mut JoinSet<Result<(), Fault>>,
+        stop: &CancellationToken,
+    ) {
+        let (frame, batch, tries, stop) = (self.clone(), std::mem::take(batch), Arc::clone(tries), stop.clone());
+        going.spawn(async move { frame.settle(batch, turn, &tries, &stop).await });
     }
 
     /// Waits for what is open; after `stop` no longer than the grace.
@@ -144,6 +156,14 @@ impl Frame {
     pub(super) fn backoff(&self) -> Backoff {
         Backoff::new(self.settings.retry_first, self.settings.retry_most)
     }
+}
+
+/// The right to try one batch. `None` inside cannot happen: nobody closes the semaphore.
+pub(super) type Turn = Option<OwnedSemaphorePermit>;
+
+/// Waits for a turn.
+pub(super) async fn turn(tries: &Arc<Semaphore>) -> Turn {
+    Arc::clone(tries).acquire_owned().await.ok()
 }
 
 /// Ready at `when`; never without one.
@@ -201,13 +221,17 @@ pub(super) async fn keeping<T>(held: &[Option<Delivery>], every: Duration, work:
             biased;
             done = &mut work => return done,
             () = sleep_until(next) => {
-                for delivery in held.iter().flatten() {
-                    if let Err(e) = delivery.extend().await {
-                        tracing::debug!(id = delivery.message.id, error = fault::chain(&e), "no more time for a delivery");
-                    }
-                }
+                extend_all(held).await;
                 next = Instant::now() + every;
             }
+        }
+    }
+}
+
+async fn extend_all(held: &[Option<Delivery>]) {
+    for delivery in held.iter().flatten() {
+        if let Err(e) = delivery.extend().await {
+            tracing::debug!(id = delivery.message.id, error = fault::chain(&e), "no more time for a delivery");
         }
     }
 }

@@ -6,24 +6,36 @@ use std::sync::Arc;
 use stoq_api::plugin::{Item, Verdict};
 use stoq_api::{Fault, FaultKind, fault};
 use stoq_runtime::metrics::{Component, ErrorKind, InHand, Role};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::collect::{Batch, Pending};
-use super::frame::{Frame, keeping, said_rarely};
+use super::frame::{Frame, Turn, keeping, said_rarely, turn};
 
 /// What a connector said of a batch, if it did not panic.
 type Answer = Option<Result<Vec<Verdict>, Fault>>;
 
 impl Frame {
-    /// Delivers, buries and acknowledges until nothing is open, or `stop`.
-    pub(super) async fn settle(&self, mut batch: Batch, stop: &CancellationToken) -> Result<(), Fault> {
+    /// Delivers, buries and acknowledges until nothing is open; after `stop`, once.
+    pub(super) async fn settle(
+        &self,
+        mut batch: Batch,
+        mut first: Option<Turn>,
+        tries: &Arc<Semaphore>,
+        stop: &CancellationToken,
+    ) -> Result<(), Fault> {
         let in_hand = Component::new(Role::Connector, &self.name).begin(batch.pending.len() as u64);
         let mut backoff = self.backoff();
         loop {
+            let turn = match first.take() {
+                Some(turn) => turn,
+                None => keeping(&batch.held, self.settings.extend_every, turn(tries)).await,
+            };
             let trouble = self.try_once(&mut batch, &in_hand).await?;
             self.acknowledge(&mut batch).await;
+            drop(turn);
             let Some(trouble) = trouble else { return Ok(()) };
             let wait = backoff.next_wait();
             let failures = backoff.tries();

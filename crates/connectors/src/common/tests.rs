@@ -252,6 +252,21 @@ async fn an_item_that_waits_holds_up_only_its_own_delivery() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn batches_that_wait_for_another_try_let_others_pass() {
+    let mut rig = Rig::new(|item, _| {
+        Ok(if item.id.starts_with("slow") { Verdict::Retry("not now".into()) } else { Verdict::Delivered })
+    });
+    rig.frame.settings = Settings { batch_items: 1, concurrency: 1, ..Settings::default() };
+    rig.publish(&["slow1", "slow2", "slow3", "a", "b"]);
+    let running = rig.start();
+    until(|| rig.lane.depth() == (0, 3)).await;
+    assert_eq!(rig.documents(), ["a", "b"]);
+    rig.stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(rig.lane.depth(), (3, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_delays_and_loses_nothing() {
     let rig = Rig::new(|_, tries| if tries < 20 { Err(away()) } else { Ok(Verdict::Delivered) });
     rig.publish(&["a", "b"]);
@@ -335,10 +350,10 @@ async fn a_hung_sink_pushes_back_and_does_not_stop_the_end() {
     assert_eq!(rig.lane.depth(), (5, 0));
 }
 
-/// A subscription that is away now and then, and counts what is done with its one delivery.
+/// A subscription with a script, last line first: a delivery, and where to note what is done with it, or a failure.
 struct Flaky {
-    script: Vec<Result<(), FaultKind>>,
-    log: Arc<Log>,
+    script: Vec<Result<Arc<Log>, FaultKind>>,
+    ends: bool,
 }
 
 #[derive(Default)]
@@ -370,12 +385,10 @@ impl Settle for Logged {
 impl Deliveries for Flaky {
     async fn next(&mut self) -> Result<Option<Delivery>, Fault> {
         match self.script.pop() {
-            None => Ok(None),
+            None if self.ends => Ok(None),
+            None => std::future::pending().await,
             Some(Err(kind)) => Err(Fault::new(kind, "the broker failed")),
-            Some(Ok(())) => {
-                let settle = Box::new(Logged(Arc::clone(&self.log)));
-                Ok(Some(Delivery::new(Message::new("a", "{}"), true, None, settle)))
-            }
+            Some(Ok(log)) => Ok(Some(Delivery::new(Message::new("a", "{}"), true, None, Box::new(Logged(log))))),
         }
     }
 }
@@ -384,13 +397,13 @@ impl Deliveries for Flaky {
 async fn a_queue_that_is_away_is_asked_again_and_its_end_is_waited_for() {
     let rig = Rig::new(|_, tries| if tries < 10 { Err(away()) } else { Ok(Verdict::Delivered) });
     let log = Arc::new(Log::default());
-    let script = vec![Ok(()), Err(FaultKind::Unavailable), Err(FaultKind::Unavailable)];
-    let flaky = Box::new(Flaky { script, log: Arc::clone(&log) });
+    let script = vec![Ok(Arc::clone(&log)), Err(FaultKind::Unavailable), Err(FaultKind::Unavailable)];
+    let flaky = Box::new(Flaky { script, ends: true });
     rig.frame.run(flaky, rig.stop.clone()).await.unwrap();
     assert_eq!(rig.documents(), ["a"]);
     assert_eq!(log.acknowledged.load(SeqCst), 1);
 
-    let flaky = Box::new(Flaky { script: vec![Err(FaultKind::Misconfigured)], log });
+    let flaky = Box::new(Flaky { script: vec![Err(FaultKind::Misconfigured)], ends: true });
     assert_eq!(rig.frame.run(flaky, rig.stop.clone()).await.unwrap_err().kind, FaultKind::Misconfigured);
 }
 
@@ -398,14 +411,16 @@ async fn a_queue_that_is_away_is_asked_again_and_its_end_is_waited_for() {
 async fn more_time_is_asked_for_while_a_sink_thinks() {
     let mut rig = Rig::new(|_, _| Ok(Verdict::Delivered));
     rig.frame.connector = Arc::new(Hung);
-    let log = Arc::new(Log::default());
-    let flaky = Box::new(Flaky { script: vec![Ok(())], log: Arc::clone(&log) });
+    rig.frame.settings = Settings { batch_items: 1, concurrency: 1, ..Settings::default() };
+    // One is with the sink, another waits for its turn.
+    let logs = [Arc::new(Log::default()), Arc::new(Log::default())];
+    let flaky = Box::new(Flaky { script: logs.iter().cloned().map(Ok).collect(), ends: false });
     let (frame, stop) = (rig.frame.clone(), rig.stop.clone());
     let running = tokio::spawn(async move { frame.run(flaky, stop).await });
-    until(|| log.extended.load(SeqCst) >= 3).await;
+    until(|| logs.iter().all(|log| log.extended.load(SeqCst) >= 3)).await;
     rig.stop.cancel();
     running.await.unwrap().unwrap();
-    assert_eq!(log.acknowledged.load(SeqCst), 0);
+    assert!(logs.iter().all(|log| log.acknowledged.load(SeqCst) == 0));
 }
 
 /// A real connector behind the frame: every response delivered twice, in two runs, leaves one document.
