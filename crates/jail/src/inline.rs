@@ -41,6 +41,7 @@ impl Inline {
     /// # Errors
     /// The workload cannot be built, or threads cannot be had.
     pub fn start(builder: Builder, config: &[u8], threads: usize, spool_dir: PathBuf) -> Result<Self, JailError> {
+        tempfile::tempfile_in(&spool_dir).map_err(JailError::start("a file in the spool directory"))?;
         let Hello { workload, message } = builder(config).map_err(JailError::Build)?;
         let workload: Arc<dyn Workload> = workload.into();
         // One item at a time: there is no hand-over whose price a batch would share.
@@ -110,7 +111,9 @@ impl Worker {
     fn item(&self, item: &JobItem) -> Answer {
         let content = match Body::of(item) {
             Ok(content) => content,
-            Err(error) => return stop(Vec::new(), None, format!("its content cannot be read: {error}")),
+            Err(error) => {
+                return stop(Vec::new(), None, StopReason::Unavailable, format!("its content cannot be read: {error}"));
+            }
         };
         let (mut excluded, mut stopped) = (Vec::new(), Vec::new());
         for _ in 0..MAX_DEATHS {
@@ -120,7 +123,9 @@ impl Worker {
                 Ok(report) => {
                     return match wire.finish() {
                         Ok(children) => Answer { report: Some(report.into()), children, stopped },
-                        Err(error) => stop(stopped, None, format!("children cannot be kept: {error}")),
+                        Err(error) => {
+                            stop(stopped, None, StopReason::Unavailable, format!("children cannot be kept: {error}"))
+                        }
                     };
                 }
                 Err(panic) => {
@@ -130,17 +135,17 @@ impl Worker {
                             excluded.push(plugin);
                             stopped.push(Stopped { plugin: Some(plugin), reason: StopReason::Crash, detail });
                         }
-                        None => return stop(stopped, wire.plugin, detail),
+                        None => return stop(stopped, wire.plugin, StopReason::Crash, detail),
                     }
                 }
             }
         }
-        stop(stopped, None, format!("given up after {MAX_DEATHS} panics"))
+        stop(stopped, None, StopReason::Crash, format!("given up after {MAX_DEATHS} panics"))
     }
 }
 
-fn stop(mut stopped: Vec<Stopped>, plugin: Option<u16>, detail: String) -> Answer {
-    stopped.push(Stopped { plugin, reason: StopReason::Crash, detail });
+fn stop(mut stopped: Vec<Stopped>, plugin: Option<u16>, reason: StopReason, detail: String) -> Answer {
+    stopped.push(Stopped { plugin, reason, detail });
     Answer { report: None, children: Vec::new(), stopped }
 }
 

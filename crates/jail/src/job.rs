@@ -70,6 +70,24 @@ pub enum StopReason {
     Protocol,
     /// It emitted more than the scan's budgets leave.
     Budget,
+    /// The surroundings failed, not a plugin: no process could be started, or a file could not be read or written. It
+    /// says nothing of the payload, and trying again later may succeed.
+    Unavailable,
+}
+
+impl StopReason {
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::Memory => "memory",
+            Self::Policy => "policy",
+            Self::Crash => "crash",
+            Self::Protocol => "protocol",
+            Self::Budget => "budget",
+            Self::Unavailable => "unavailable",
+        }
+    }
 }
 
 /// Limits of one slot. Every one is enforced by the supervisor or the kernel, not by the plugin.

@@ -99,6 +99,7 @@ impl Pool {
     /// The workload cannot be built, or this kernel or container does not give what `config` asks for.
     pub fn start(config: PoolConfig, workload_config: Bytes) -> Result<Self, JailError> {
         check(&config)?;
+        tempfile::tempfile_in(&config.spool_dir).map_err(JailError::start("a file in the spool directory"))?;
         let rules = Rules {
             mode: config.mode,
             landlock_min: config.landlock_min,
@@ -225,7 +226,7 @@ impl Drop for Pool {
 
 pub(crate) fn unanswered() -> Answer {
     let detail = "the jail gave no answer".to_owned();
-    Answer { stopped: vec![Stopped { plugin: None, reason: StopReason::Crash, detail }], ..Answer::default() }
+    Answer { stopped: vec![Stopped { plugin: None, reason: StopReason::Unavailable, detail }], ..Answer::default() }
 }
 
 fn lifetime_cpu(limits: &Limits) -> Duration {

@@ -29,6 +29,10 @@ use crate::spawn::Keeper;
 
 /// Name of the payload in the tool's working directory.
 pub const INPUT: &str = "input";
+/// What almost any program reads before it does its work: its loader, libraries, what belongs to its locale.
+pub const LIBRARIES: &[&str] = &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"];
+/// What perl reads beside [`LIBRARIES`].
+pub const PERL: &[&str] = &["/etc/perl", "/usr/share/perl", "/usr/share/perl5", "/usr/local/share/perl"];
 /// Bytes of a script that are read to find its interpreter.
 const MAX_SHEBANG: usize = 256;
 
@@ -140,6 +144,7 @@ pub enum ToolStop {
 
 impl ToolStop {
     pub(crate) fn over(reason: StopReason, detail: impl Into<String>) -> Self {
+        stoq_runtime::metrics::slot_killed(reason.name());
         Self::Stopped(Stopped { plugin: None, reason, detail: detail.into() })
     }
 

@@ -25,8 +25,6 @@ pub(super) struct Collector<'a> {
 pub(super) struct Refusal {
     pub(super) reason: StopReason,
     pub(super) detail: String,
-    /// The surroundings failed, not the slot.
-    pub(super) ours: bool,
 }
 
 impl<'a> Collector<'a> {
@@ -91,22 +89,19 @@ impl<'a> Collector<'a> {
 }
 
 fn protocol(detail: impl Into<String>) -> Refusal {
-    Refusal { reason: StopReason::Protocol, detail: detail.into(), ours: false }
+    Refusal { reason: StopReason::Protocol, detail: detail.into() }
 }
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Spent(kind) => Self {
-                reason: StopReason::Budget,
-                detail: format!("went on beyond the scan's budget of {kind}"),
-                ours: false,
-            },
+            Refused::Spent(kind) => {
+                Self { reason: StopReason::Budget, detail: format!("went on beyond the scan's budget of {kind}") }
+            }
             Refused::Order(what) => protocol(what),
             Refused::Spool(error) => Self {
-                reason: StopReason::Crash,
+                reason: StopReason::Unavailable,
                 detail: format!("children cannot be kept in the spool directory: {error}"),
-                ours: true,
             },
         }
     }

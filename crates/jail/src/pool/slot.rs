@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::net::SendFlags;
+use stoq_runtime::metrics;
 
 use super::collect::{Collector, Refusal};
 use super::watch::Watch;
@@ -57,8 +58,6 @@ pub(super) struct Death {
     pub(super) item: Option<usize>,
     /// Whom to blame, and for what.
     pub(super) stopped: Stopped,
-    /// The surroundings failed; trying again with fewer plugins would not help.
-    pub(super) ours: bool,
 }
 
 /// Why the supervisor ends an exchange.
@@ -176,7 +175,7 @@ impl Slot {
             }
             if closing.load(Ordering::Relaxed) {
                 let detail = "the pool is being closed".to_owned();
-                return Err(Refusal { reason: StopReason::Crash, detail, ours: true }.into());
+                return Err(Refusal { reason: StopReason::Unavailable, detail }.into());
             }
         }
     }
@@ -206,7 +205,7 @@ impl Slot {
     fn tick(&mut self, watch: &mut Watch<'_>) -> Result<(), Cause> {
         watch.read(&mut self.hints);
         match watch.tick(sys::cpu_time(self.process.pid())) {
-            Some((reason, detail)) => Err(Refusal { reason, detail, ours: false }.into()),
+            Some((reason, detail)) => Err(Refusal { reason, detail }.into()),
             None => Ok(()),
         }
     }
@@ -220,19 +219,16 @@ impl Slot {
         let author = author.filter(|_| {
             matches!(&cause, Cause::Refused(Refusal { reason: StopReason::Protocol | StopReason::Budget, .. }))
         });
-        let (reason, detail, ours) = match cause {
-            Cause::Refused(Refusal { reason, detail, ours }) => (reason, detail, ours),
-            Cause::Closed if went_away => {
-                let (reason, detail) = diagnose(end, &notes);
-                (reason, detail, false)
-            }
-            Cause::Closed => (StopReason::Protocol, "closed its socket and went on running".into(), false),
+        let (reason, detail) = match cause {
+            Cause::Refused(Refusal { reason, detail }) => (reason, detail),
+            Cause::Closed if went_away => diagnose(end, &notes),
+            Cause::Closed => (StopReason::Protocol, "closed its socket and went on running".into()),
         };
+        metrics::slot_killed(reason.name());
         let hint = watch.current();
         Death {
             item: hint.map(|h| usize::from(h.item)),
             stopped: Stopped { plugin: author.or(hint.map(|h| h.plugin)), reason, detail },
-            ours,
         }
     }
 }
@@ -248,7 +244,7 @@ fn is_tick(error: &io::Error) -> bool {
 }
 
 fn protocol(detail: String) -> Refusal {
-    Refusal { reason: StopReason::Protocol, detail, ours: false }
+    Refusal { reason: StopReason::Protocol, detail }
 }
 
 /// What the slot wrote to its standard error, made harmless for a log.

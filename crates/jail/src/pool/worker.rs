@@ -77,7 +77,7 @@ impl Worker {
                     items.push(item);
                     waiting.push(job);
                 }
-                Err(detail) => job.answer(given_up(Vec::new(), None, StopReason::Crash, detail)),
+                Err(detail) => job.answer(given_up(Vec::new(), None, StopReason::Unavailable, detail)),
             }
         }
         if items.is_empty() {
@@ -116,8 +116,9 @@ impl Worker {
                     self.slot = None;
                     return Answer { stopped, ..answers.into_iter().next().unwrap_or_default() };
                 }
-                Err(Death { stopped: last, ours, .. }) => {
+                Err(Death { stopped: last, .. }) => {
                     let excluded = &mut items[0].excluded;
+                    let ours = last.reason == StopReason::Unavailable;
                     match last.plugin.filter(|p| !ours && !excluded.contains(p) && excluded.len() < MAX_EXCLUDED) {
                         Some(plugin) => {
                             tracing::warn!(plugin, reason = ?last.reason, detail = last.detail, "a plugin was stopped");
@@ -167,8 +168,7 @@ impl Worker {
                 let detail = format!("no slot could be started: {error}");
                 return Err(Death {
                     item: None,
-                    stopped: Stopped { plugin: None, reason: StopReason::Crash, detail },
-                    ours: true,
+                    stopped: Stopped { plugin: None, reason: StopReason::Unavailable, detail },
                 });
             }
             std::thread::sleep(wait);

@@ -73,6 +73,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             shared("escapes::all_bad_is_said", &TWO, all_bad),
             shared("escapes::a_lie_about_a_plugin_costs_that_plugin", &TWO, lie),
             trial("escapes::hang", hang),
+            trial("escapes::an_answer_given_while_running_on", running_on),
             trial("escapes::saying_who_runs_for_ever", hints_for_ever),
             trial("escapes::the_same_as_an_ordinary_user", ordinary_user),
         ])
@@ -128,6 +129,15 @@ fn lie(pool: &Pool) {
     assert_eq!(ran(&answer), "2 ");
     let stopped: Vec<_> = answer.stopped.iter().map(|s| s.plugin).collect();
     assert_eq!(stopped, [Some(0), Some(1)]);
+}
+
+/// A plugin answers in the slot's name and goes on: what it says of its own payload is taken, the next payload is safe.
+fn running_on() {
+    let pool = pool(config());
+    let answer = run(&pool, vec![item("ok answer-and-spin", b"")]).remove(0);
+    assert_eq!((ran(&answer), &*answer.stopped), ("forged".into(), &[][..]));
+    let answer = run(&pool, vec![item("ok upper", b"a")]).remove(0);
+    assert_eq!((ran(&answer), answer.children.len(), &*answer.stopped), ("0 1 ".into(), 1, &[][..]));
 }
 
 /// It uses no CPU time, so only the clock on the wall finds it.
@@ -201,6 +211,12 @@ pub(crate) fn plugin(name: &str, content: &[u8], sink: &mut dyn Sink) {
             "end-early" => write_all(socket(), &frame(7, &[])),
             "huge-frame" => write_all(socket(), &[255, 255, 255, 127, 4, 0, 0, 0]),
             "huge-report" => write_all(socket(), &frame(6, &vec![0; 2 << 20])),
+            "answer-and-spin" => {
+                write_all(socket(), &[frame(6, b"\0\0forged"), frame(7, &[])].concat());
+                loop {
+                    black_box(0);
+                }
+            }
             "child-in-child" => write_all(socket(), &[frame(3, b"\x01\0{}"), frame(3, b"\x01\0{}")].concat()),
             "close-and-spin" => {
                 (3..64).for_each(|fd| tried(libc::close(fd)));

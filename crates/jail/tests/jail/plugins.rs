@@ -44,6 +44,7 @@ fn plugin(name: &str, content: &[u8], sink: &mut dyn Sink) {
         "upper" => emit(sink, "upper", &content.to_ascii_uppercase()).unwrap(),
         "len" => emit(sink, &content.len().to_string(), b"").unwrap(),
         "ends" => emit(sink, "ends", &[content[0], content[content.len() - 1]]).unwrap(),
+        "process" => emit(sink, &std::process::id().to_string(), b"").unwrap(),
         "discard" => {
             sink.open(PayloadMeta::default()).unwrap();
             sink.write(b"nothing").unwrap();

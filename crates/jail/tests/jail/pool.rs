@@ -23,11 +23,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         shared("pool::the_sandbox_is_whole_here", &ONE, |p| assert!(p.applied().seccomp && p.applied().unprivileged)),
         trial("inline::the_same_answers", inline),
         trial("inline::a_panic_costs_one_plugin", inline_panic),
+        shared("pool::content_may_be_larger_than_a_slots_memory", &ONE, larger_than_memory),
+        trial("pool::slots_are_recycled", recycled),
+        trial("pool::surroundings_that_fail_are_not_blamed_on_a_plugin", surroundings),
         trial("pool::many_callers", many_callers),
         trial("pool::reload_builds_anew_and_keeps_the_old_on_failure", reload),
         trial("pool::refusals_say_why", refusals),
     ];
     trials.extend(elsewhere("pool::what_was_killed_is_started_again", killed));
+    trials.extend(elsewhere("pool::without_seccomp_only_where_that_is_allowed", no_seccomp));
     trials.extend(elsewhere("pool::slots_may_be_the_fork_servers_children", no_siblings));
     trials
 }
@@ -87,6 +91,45 @@ fn budgets(runner: &dyn Runner) {
     for answer in &answers {
         assert_eq!(ran(answer), "0 1 2 ");
         assert!(answer.stopped.is_empty());
+    }
+}
+
+fn larger_than_memory(pool: &Pool) {
+    let mut writer = memfd::Writer::new().unwrap();
+    let len = 2 * crate::support::limits().memory as usize;
+    writer.write_all(&vec![b'm'; len]).unwrap();
+    let content = writer.finish().unwrap();
+    let answer = run(pool, vec![JobItem { content, ..item("ends len", b"") }]).remove(0);
+    assert_eq!(answer.children[0].content.to_bytes().unwrap(), &b"mm"[..]);
+    assert_eq!(answer.children[1].meta.filename(), Some(&*len.to_string()));
+}
+
+fn recycled() {
+    for (recycle_after, processes) in [(1, 6), (2, 3), (100, 1)] {
+        let pool = pool(PoolConfig { recycle_after, ..config() });
+        let process =
+            |_| run(&pool, vec![item("process", b"")]).remove(0).children[0].meta.filename().unwrap().to_owned();
+        let seen: std::collections::BTreeSet<String> = (0..6).map(process).collect();
+        assert_eq!(seen.len(), processes, "after {recycle_after}");
+    }
+}
+
+fn surroundings() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool_dir = dir.path().join("spool");
+    let config = PoolConfig { spool_dir: spool_dir.clone(), ..config() };
+    assert!(matches!(Pool::start(config.clone(), Bytes::new()), Err(JailError::Start { .. })));
+    std::fs::create_dir(&spool_dir).unwrap();
+    let pool = pool(config);
+    std::fs::remove_dir(&spool_dir).unwrap();
+    let short = Content::File { file: Arc::new(std::fs::File::open("/dev/null").unwrap()), offset: 0, len: 10 };
+    let unreadable = JobItem { content: short, ..item("ok", b"") };
+    let answers = run(&pool, vec![item("ok large", b""), unreadable, item("ok", b"")]);
+    for (answer, ran_there) in answers.iter().zip(["-", "-", "0 "]) {
+        assert_eq!(ran(answer), ran_there);
+        let stopped: Vec<_> = answer.stopped.iter().map(|s| (s.plugin, s.reason)).collect();
+        let expected = if ran_there == "-" { vec![(None, StopReason::Unavailable)] } else { Vec::new() };
+        assert_eq!(stopped, expected);
     }
 }
 
@@ -177,18 +220,10 @@ fn killed() {
 
 /// A sandbox around us that refuses `CLONE_PARENT`.
 fn no_siblings() {
-    use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+    use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
     let flag = libc::CLONE_PARENT as u64;
     let sibling = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag).unwrap();
-    let filter = SeccompFilter::new(
-        [(libc::SYS_clone, vec![SeccompRule::new(vec![sibling]).unwrap()])].into(),
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::EPERM as u32),
-        std::env::consts::ARCH.try_into().unwrap(),
-    );
-    let program: seccompiler::BpfProgram = filter.unwrap().try_into().unwrap();
-    // The pool's threads and processes come from this thread and inherit it.
-    seccompiler::apply_filter(&program).unwrap();
+    refuse(libc::SYS_clone, vec![SeccompRule::new(vec![sibling]).unwrap()]);
     let pool = pool(config());
     for (bad, reason) in [
         ("abort", StopReason::Crash),
@@ -200,4 +235,26 @@ fn no_siblings() {
         assert_eq!((ran(&answers[0]), ran(&answers[1])), ("0 2 ".into(), "0 ".into()));
         assert_eq!((answers[0].stopped[0].plugin, answers[0].stopped[0].reason), (Some(1), reason));
     }
+}
+
+/// A kernel or a container without `seccomp`.
+fn no_seccomp() {
+    refuse(libc::SYS_seccomp, Vec::new());
+    let error = Pool::start(config(), Bytes::new()).err().unwrap();
+    assert!(
+        matches!(&error, JailError::Sandbox(text) if text.contains("seccomp") && text.contains("prefer")),
+        "{error}"
+    );
+    let pool = pool(PoolConfig { mode: Mode::Prefer, ..config() });
+    assert!(!pool.applied().seccomp);
+    assert_eq!(ran(&run(&pool, vec![item("ok", b"")])[0]), "0 ");
+}
+
+/// Makes a system call fail in this thread, and in the threads and processes that come from it.
+fn refuse(call: i64, rules: Vec<seccompiler::SeccompRule>) {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+    let refused = SeccompAction::Errno(libc::EPERM as u32);
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new([(call, rules)].into(), SeccompAction::Allow, refused, arch).unwrap();
+    seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
 }

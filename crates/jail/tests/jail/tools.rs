@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use stoq_api::{Content, Sha256};
-use stoq_jail::tool::{Conversation, Tool, ToolLimits, ToolOutput, ToolProfile, ToolStop};
+use stoq_jail::tool::{Conversation, LIBRARIES, PERL, Tool, ToolLimits, ToolOutput, ToolProfile, ToolStop};
 use stoq_jail::{JailError, Mode, StopReason};
 
 use crate::support::{again_as, trial};
-
-/// What perl and its loader are made of.
-const READ: &[&str] = &["/usr/lib", "/lib", "/lib64", "/usr/share/perl", "/usr/share/perl5", "/etc/ld.so.cache"];
 
 /// Scripts that must be stopped, and what for.
 const STOPPED: &[(&str, StopReason, &str)] = &[
@@ -118,7 +115,7 @@ fn perl(script: &str, limits: ToolLimits) -> ToolProfile {
         program: "/usr/bin/perl".into(),
         arguments: vec!["-e".into(), script.into()],
         environment: vec!["A=1".into()],
-        read: READ.iter().map(PathBuf::from).collect(),
+        read: LIBRARIES.iter().chain(PERL).map(PathBuf::from).collect(),
         slots: 1,
         scratch_dir: std::env::temp_dir(),
         limits,
