@@ -7,6 +7,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde_json::{Map, Value};
 use stoq_api::plugin::Provider;
@@ -71,11 +72,18 @@ pub struct Skip {
 /// Hears of what is skipped.
 pub type OnSkip = Arc<dyn Fn(Skip) + Send + Sync>;
 
-/// Writes what is skipped into the log.
+/// What is skipped and written to the log one by one, before it is only counted.
+const MAX_LOGGED: u64 = 100;
+
+/// Writes what is skipped into the log; a directory full of links must not fill it.
 pub fn log_skips() -> OnSkip {
-    Arc::new(|skip| {
-        let path = visible_bytes(skip.path.as_os_str().as_encoded_bytes());
-        tracing::warn!(path, reason = skip.reason, "not taken");
+    let skips = AtomicU64::new(0);
+    Arc::new(move |skip| {
+        let count = skips.fetch_add(1, Relaxed) + 1;
+        if count <= MAX_LOGGED || count.is_power_of_two() {
+            let path = visible_bytes(skip.path.as_os_str().as_encoded_bytes());
+            tracing::warn!(path, reason = skip.reason, count, "not taken");
+        }
     })
 }
 

@@ -1,6 +1,6 @@
 //! `filedir`: the files of a directory, or single files, each once.
 //!
-//! A thread walks and reads ahead of whoever scans, by [`READ_AHEAD`] files. Files come in the order of their names. Links
+//! A thread walks and reads ahead of whoever scans, by a few files. Files come in the order of their names. Links
 //! are not followed; hidden names are skipped unless asked for. What cannot be read still becomes a scan, which says why.
 
 mod config;
