@@ -115,8 +115,10 @@ fn lower(limits: &[(Resource, u64)]) -> Result<(), String> {
     for (resource, limit) in limits {
         // A hard limit that is lower already stays: raising it takes a privilege.
         let hard = rustix::process::getrlimit(*resource).maximum.unwrap_or(u64::MAX);
-        let limit = Some((*limit).min(hard));
-        rustix::process::setrlimit(*resource, Rlimit { current: limit, maximum: limit })
+        let limit = (*limit).min(hard);
+        // At the hard limit of CPU time comes a SIGKILL, which tells nothing; a second before it a SIGXCPU, which does.
+        let most = if *resource == Resource::Cpu { limit.saturating_add(1).min(hard) } else { limit };
+        rustix::process::setrlimit(*resource, Rlimit { current: Some(limit), maximum: Some(most) })
             .map_err(|e| format!("resource limit {resource:?}: {e}"))?;
     }
     Ok(())

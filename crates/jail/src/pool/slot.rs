@@ -132,7 +132,7 @@ impl Slot {
         request::encode(items, careful, &mut self.request);
         let mut watch = Watch::new(terms.limits, items);
         let mut collector = Collector::new(items, terms.spool_dir);
-        match self.exchange(items, &mut watch, &mut collector, terms.closing) {
+        match self.exchange(items, &mut watch, &mut collector, terms) {
             Ok(()) => {
                 // Hints of this batch must not be taken for the next one's.
                 watch.read(&mut self.hints);
@@ -153,9 +153,9 @@ impl Slot {
         items: &[Outgoing],
         watch: &mut Watch<'_>,
         to: &mut Collector<'_>,
-        closing: &AtomicBool,
+        terms: &Terms<'_>,
     ) -> Result<(), Cause> {
-        self.send(items, watch)?;
+        self.send(items, watch, terms)?;
         loop {
             while let Some(reply) = self.decoder.next().map_err(|e| protocol(e.to_string()))? {
                 if to.take(reply)? {
@@ -169,18 +169,14 @@ impl Slot {
                 Ok(0) => return Err(Cause::Closed),
                 // A slot that never stops talking gives no tick by itself.
                 Ok(_) if !watch.is_due() => {}
-                Ok(_) => self.tick(watch)?,
-                Err(error) if is_tick(&error) => self.tick(watch)?,
+                Ok(_) => self.tick(watch, terms)?,
+                Err(error) if is_tick(&error) => self.tick(watch, terms)?,
                 Err(_) => return Err(Cause::Closed),
-            }
-            if closing.load(Ordering::Relaxed) {
-                let detail = "the pool is being closed".to_owned();
-                return Err(Refusal { reason: StopReason::Unavailable, detail }.into());
             }
         }
     }
 
-    fn send(&mut self, items: &[Outgoing], watch: &mut Watch<'_>) -> Result<(), Cause> {
+    fn send(&mut self, items: &[Outgoing], watch: &mut Watch<'_>, terms: &Terms<'_>) -> Result<(), Cause> {
         let file = items.iter().find_map(|item| match &item.body {
             Body::File(sealed) => Some(&sealed.file),
             Body::Inline(_) => None,
@@ -194,7 +190,7 @@ impl Slot {
         while sent < self.request.len() {
             match rustix::net::send(&self.socket, &self.request[sent..], SendFlags::NOSIGNAL) {
                 Ok(n) => sent += n,
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => self.tick(watch)?,
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => self.tick(watch, terms)?,
                 Err(_) => return Err(Cause::Closed),
             }
         }
@@ -202,7 +198,11 @@ impl Slot {
         Ok(())
     }
 
-    fn tick(&mut self, watch: &mut Watch<'_>) -> Result<(), Cause> {
+    fn tick(&mut self, watch: &mut Watch<'_>, terms: &Terms<'_>) -> Result<(), Cause> {
+        if terms.closing.load(Ordering::Relaxed) {
+            let detail = "the pool is being closed".to_owned();
+            return Err(Refusal { reason: StopReason::Unavailable, detail }.into());
+        }
         watch.read(&mut self.hints);
         match watch.tick(sys::cpu_time(self.process.pid())) {
             Some((reason, detail)) => Err(Refusal { reason, detail }.into()),

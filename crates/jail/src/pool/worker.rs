@@ -4,6 +4,7 @@
 //! slot answered for the batch is thrown away and its items are scanned again one by one, each in a fresh slot and with
 //! all plugins. Only a plugin that is running when a slot dies *again*, alone with that one payload, is taken off it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -42,7 +43,13 @@ impl Worker {
         self.prepare_slot();
         loop {
             match self.shared.queue.take(IDLE) {
-                Taken::Batch(jobs) => self.batch(jobs),
+                Taken::Batch(jobs) => {
+                    // A bug of ours over one batch must not cost the pool a thread: its callers are told that there is no
+                    // answer when their jobs are dropped, and the panic hook has said where.
+                    if catch_unwind(AssertUnwindSafe(|| self.batch(jobs))).is_err() {
+                        self.slot = None;
+                    }
+                }
                 Taken::Nothing => self.look_after(),
                 Taken::Closed => return,
             }

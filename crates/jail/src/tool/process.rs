@@ -30,6 +30,8 @@ const START_TIME: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(20);
 /// Bytes read at a time.
 const CHUNK: usize = 64 << 10;
+/// Reads after which a pipe of the kernel's usual size is empty.
+const PIPE_READS: usize = 2;
 /// CPU time of a process's whole life, as a multiple of what it may use for one payload.
 pub(super) const LIFETIME_FACTOR: u32 = 32;
 
@@ -72,7 +74,6 @@ impl Process {
             ))
         };
         let (stdin, stdout, stderr, (control, theirs)) = pipes().map_err(ToolStop::unavailable("a tool's pipes"))?;
-        let child = keeper.spawn(MARKER, theirs.into()).map_err(ToolStop::unavailable("a tool's process"))?;
         let ours = |fd: OwnedFd| -> io::Result<File> {
             rustix::fs::fcntl_setfl(&fd, OFlags::NONBLOCK)?;
             Ok(fd.into())
@@ -80,6 +81,7 @@ impl Process {
         let files = || -> io::Result<_> { Ok((ours(stdin.1)?, ours(stdout.0)?, ours(stderr.0)?)) };
         let (ends, their_ends) = (files(), [stdin.0.as_fd(), stdout.1.as_fd(), stderr.1.as_fd()]);
         let (stdin, stdout, stderr) = ends.map_err(ToolStop::unavailable("a tool's pipes"))?;
+        let child = keeper.spawn(MARKER, theirs.into()).map_err(ToolStop::unavailable("a tool's process"))?;
         // Without a conversation it reads an end of file.
         let stdin = content.is_none().then_some(stdin);
         let process = Self { child, stdin, stdout, stderr, scratch };
@@ -105,6 +107,22 @@ impl Process {
         Deadline { wall: Instant::now() + limits.wall, cpu: self.cpu() + limits.cpu }
     }
 
+    /// Whether something is left on standard output that nobody asked for. What is left on standard error is thrown away:
+    /// it is of an earlier payload.
+    pub(super) fn has_said_more(&mut self) -> bool {
+        self.drain_errors(&mut Vec::new(), 0);
+        let mut said = Vec::new();
+        read_some(&mut self.stdout, &mut said, 1);
+        !said.is_empty()
+    }
+
+    /// Reads standard error until there is no more for now, at most as much as a pipe holds.
+    fn drain_errors(&mut self, into: &mut Vec<u8>, most: usize) {
+        for _ in 0..PIPE_READS {
+            read_some(&mut self.stderr, into, most);
+        }
+    }
+
     /// Reads what it prints until `enough` or until it has closed both pipes; says whether it was enough.
     pub(super) fn read(
         &mut self,
@@ -120,6 +138,8 @@ impl Process {
             out_open = out_open && read_some(&mut self.stdout, &mut printed.stdout, limits.stdout + 1);
             err_open = err_open && read_some(&mut self.stderr, &mut printed.stderr, limits.stderr);
             if enough(&printed.stdout) {
+                // What it complained about before it said that it is ready is there by now, and belongs to this payload.
+                self.drain_errors(&mut printed.stderr, limits.stderr);
                 return Ok(true);
             }
             if printed.stdout.len() > limits.stdout {

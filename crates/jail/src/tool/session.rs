@@ -1,7 +1,6 @@
 //! One payload: in a process of its own, or in one that has a conversation.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
 
 use stoq_api::Content;
 
@@ -63,6 +62,9 @@ impl Session {
         self.process.scratch.fill(content).map_err(ToolStop::unavailable("a tool's input"))?;
         let deadline = self.process.deadline(limits);
         let mut printed = Printed::default();
+        if self.process.has_said_more() {
+            return Err(ToolStop::over(StopReason::Protocol, "it went on printing after its last answer"));
+        }
         let gone = self.process.write(request.as_bytes()).is_err();
         let answered = !gone && self.process.read(&mut printed, limits, &deadline, |out| out.ends_with(&ready))?;
         if !answered {
@@ -76,7 +78,7 @@ impl Session {
 
     /// It has used so much of its CPU time that the kernel's limit might strike.
     pub(super) fn is_worn(&self, limits: &ToolLimits) -> bool {
-        self.process.cpu() > limits.cpu * (LIFETIME_FACTOR / CPU_SHARE) || limits.cpu < Duration::from_secs(1)
+        self.process.cpu() > limits.cpu * (LIFETIME_FACTOR / CPU_SHARE)
     }
 }
 

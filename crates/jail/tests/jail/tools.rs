@@ -196,7 +196,7 @@ fn conversation(script: &str) -> ToolProfile {
 const TALK: &str =
     "$| = 1; while (my $name = <STDIN>) { chomp $name; my $n = <STDIN>; open my $f, '<', $name or die $!;
     my $text = <$f> // ''; die if $text eq 'die'; $bad ||= $text eq 'spoil'; die if $bad && $text eq 'x';
-    print \"$$ $text\\nready 1\\nready $n\" }";
+    print STDERR \"on $text\"; print \"$$ $text\\nready 1\\nready $n\" }";
 
 fn talks() {
     let tool = tool(conversation(TALK));
@@ -206,6 +206,7 @@ fn talks() {
         let said = text(&output.stdout);
         let (process, rest) = said.split_once(' ').unwrap();
         assert_eq!(rest, format!("text {n}\nready 1\n"));
+        assert_eq!(text(&output.stderr), format!("on text {n}"));
         processes.push(process.to_owned());
     }
     // One process for three payloads.
