@@ -19,6 +19,8 @@ rule archive_to_decompress
         uint32be(0) == 0x28b52ffd or
         (uint32be(0) == 0x377abcaf and uint16be(4) == 0x271c) or
         (uint32be(0) == 0x4d534346 and uint32(4) == 0) or
+        // LZMA without a container: its usual properties, and a size that is unknown or below a terabyte
+        (uint8(0) == 0x5d and uint16(1) == 0 and ((uint32(5) == 0xffffffff and uint32(9) == 0xffffffff) or uint32(9) < 0x100)) or
         // tar, by the mark in its first header
         (uint32be(257) == 0x75737461 and uint8(261) == 0x72) or
         $ace at 7
