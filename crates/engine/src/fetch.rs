@@ -30,8 +30,6 @@ pub enum Fetched {
 
 /// Bytes read at a time.
 const CHUNK: usize = 128 << 10;
-/// Payloads above this many bytes go into a memfd, as slots take them.
-const HELD_IN_MEMORY: usize = 4 << 20;
 
 /// Fetches the bytes of `task`.
 ///
@@ -148,7 +146,7 @@ impl Gather {
             return large.write_all(bytes).map_err(full);
         }
         self.small.extend_from_slice(bytes);
-        if self.small.len() > HELD_IN_MEMORY {
+        if self.small.len() > stoq_jail::MAX_INLINE {
             let mut large = Writer::new().map_err(full)?;
             large.write_all(&self.small).map_err(full)?;
             self.small = Vec::new();

@@ -172,9 +172,9 @@ impl Worker {
             return Ok(all);
         }
         let ledger = &self.around.ledger;
-        let spent = self.around.patiently("ask what is left", || ledger.spent(task.scan_id)).await?;
-        let (payloads, bytes) = spent.unwrap_or((0, 0));
-        Ok(Remaining { children: all.children.saturating_sub(payloads), bytes: all.bytes.saturating_sub(bytes) })
+        let spent = self.around.patiently("ask what is spent", || ledger.spent(task.scan_id)).await?;
+        let (children, bytes) = spent.unwrap_or_default();
+        Ok(Remaining { children: all.children.saturating_sub(children), bytes: all.bytes.saturating_sub(bytes) })
     }
 
     /// Counts an attempt at redelivered work, and gives the payload up after too many: its bytes are kept for people, a

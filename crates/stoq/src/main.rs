@@ -1,3 +1,99 @@
-//! The stoq command.
+//! The stoq command: scans files with plugins, recursively, alone on one machine or as one role of a fleet.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+mod commands;
+mod exit;
+mod external;
+mod pipeline;
+mod view;
+mod wiring;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{CommandFactory, Parser};
+use stoq_runtime::config::Settings;
+use stoq_runtime::fail::Problem;
+use stoq_runtime::shutdown::Shutdown;
+
+use crate::cli::{Cli, Command, ConfigCommand};
+use crate::exit::{Exit, UsageError};
+
+fn main() -> ExitCode {
+    // A slot's fork server is this program: it must be asked for before anything else is set up.
+    stoq_jail::enter_if_asked(wiring::app::build_workload);
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(error) if is_closed_pipe(&error) => Exit::Clean.into(),
+        Err(error) => {
+            let exit = if error.is::<UsageError>() { Exit::Usage } else { Exit::Failed };
+            say(&format!("stoq: {error:#}"));
+            exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Exit> {
+    let out = &mut std::io::stdout();
+    match cli.command {
+        Command::Scan(args) => with_runtime(async |shutdown| commands::scan::run(args, shutdown).await),
+        Command::Run(args) => with_runtime(async |shutdown| commands::run::run(args, shutdown).await),
+        Command::List(args) => commands::list::run(&args, out),
+        Command::Check(args) => commands::check::run(&args, out),
+        Command::Config { command: ConfigCommand::Show(args) } => commands::config::show(&args, out),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "stoq", out);
+            Ok(Exit::Clean)
+        }
+        Command::Man => {
+            clap_mangen::Man::new(Cli::command()).render(out)?;
+            Ok(Exit::Clean)
+        }
+    }
+}
+
+fn with_runtime(command: impl AsyncFnOnce(&Shutdown) -> Result<Exit>) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let exit = runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        let _signals = shutdown.on_signals().context("cannot listen for signals")?;
+        command(&shutdown).await
+    });
+    // Threads that still wait for standard input or a slow disk must not hold up the end.
+    runtime.shutdown_background();
+    exit
+}
+
+/// The reader of our output has gone: that is its right, and no failure of ours.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
+}
+
+/// Starts the logs as configured.
+pub(crate) fn start_logs(settings: &Settings) -> Result<()> {
+    stoq_runtime::logs::init(&settings.core.log).context("cannot start the log")
+}
+
+/// Says what was understood but should be known.
+pub(crate) fn warn(problems: &[Problem]) {
+    for problem in problems {
+        say(&problem.to_string());
+    }
+}
+
+/// Says what was left out while plugins were built.
+pub(crate) fn warn_of_plugins(warnings: &[(String, String)]) {
+    for (plugin, text) in warnings {
+        say(&format!("warning: plugin {plugin}: {}", stoq_runtime::escape::visible(text)));
+    }
+}
+
+fn say(text: &str) {
+    // Standard error being gone leaves nobody to tell.
+    writeln!(std::io::stderr(), "{text}").ok();
+}

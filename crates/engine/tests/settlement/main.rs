@@ -1,6 +1,8 @@
 //! One settlement code under every fault: whatever dies, fails or comes twice at any moment, each reference ends as one
 //! document, complete unless something is really missing, and nothing is left behind.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 mod world;
 
 use std::sync::Arc;
@@ -59,6 +61,8 @@ async fn nothing_goes_wrong() {
     let (_, document) = expected(TREE).await;
     let document: Value = serde_json::from_str(&document).unwrap();
     assert_eq!(document["results"].as_array().unwrap().len(), 8);
+    let runs = document["results"].as_array().unwrap().iter().flat_map(|r| r["runs"].as_array().unwrap());
+    assert!(runs.into_iter().all(|run| run["status"] == "ok"), "a budget that is not spent cut something");
     let leaf = expected(b"leaf").await;
     assert!(complete(&leaf.1));
 }

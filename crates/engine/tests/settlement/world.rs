@@ -1,6 +1,8 @@
 //! A world small enough to be tried in every way: memory lanes, ledger and store that outlive workers, a scanner whose
 //! payloads say what is in them, and workers that live under a plan of faults.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -13,9 +15,10 @@ use stoq_api::queue::{Prefetch, Queue};
 use stoq_api::response::EngineInfo;
 use stoq_api::scanner::{
     Build, BuildError, Built, Context, Output, Payload, PluginInfo, Registration, Remaining, ScanError, Scanner, Sink,
+    Spent,
 };
 use stoq_api::store::Store;
-use stoq_api::{Budgets, Content, PayloadMeta, RequestMeta, Sha256};
+use stoq_api::{Budgets, Content, PayloadMeta, RequestMeta, Sha256, SpentKind};
 use stoq_engine::intake::{Intake, IntakeSettings};
 use stoq_engine::lanes::{DEAD, WORKERS};
 use stoq_engine::rules::Rules;
@@ -298,7 +301,11 @@ impl Sink for Collect {
     }
 
     fn open(&mut self, meta: PayloadMeta) -> std::io::Result<()> {
-        self.children.get_mut().push((meta, Vec::new()));
+        let children = self.children.get_mut();
+        if children.len() as u64 >= self.left.children {
+            return Err(Spent(SpentKind::Payloads).into_io());
+        }
+        children.push((meta, Vec::new()));
         Ok(())
     }
 

@@ -1,0 +1,257 @@
+//! The command line: stoQ's flags under their old names, and newer ones.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use stoq_runtime::config::flags::{self, Flag};
+
+/// Scans files with plugins, recursively: what a plugin extracts is scanned again.
+#[derive(Debug, Parser)]
+#[command(name = "stoq", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  something matched (with --fail-on match)
+  2  wrong usage or configuration
+  3  some payload could not be scanned, or not in full
+  4  stoq itself failed";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Scan files, folders or standard input, and show what was found
+    Scan(ScanArgs),
+    /// Take payloads from providers and hand responses to connectors, until the providers end or a signal comes
+    Run(RunArgs),
+    /// List the plugins there are, with their options
+    List(ListArgs),
+    /// Check configuration, rules and routes without scanning anything
+    Check(CommonArgs),
+    /// Show the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the effective configuration, with where each value comes from; secrets are masked
+    Show(CommonArgs),
+}
+
+/// What all commands that read a configuration have in common.
+#[derive(Debug, Default, Args)]
+pub(crate) struct CommonArgs {
+    /// Configuration file: TOML, or stoQ's own where it ends in .cfg; may be given several times, later ones win
+    #[arg(long = "config-file", short = 'c', value_name = "PATH")]
+    pub(crate) config_files: Vec<PathBuf>,
+    /// Set any value of the configuration, such as scan.slots=4
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Options of plugins, such as decompress:passwords=infected,secret
+    #[arg(long, value_name = "PLUGIN:OPT=VALUE", num_args = 1..)]
+    pub(crate) plugin_opts: Vec<String>,
+    /// Folders with stoQ's Python plugins: they are listed, but this version does not run them
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    pub(crate) plugin_dir: Vec<PathBuf>,
+    /// Least level of log lines: debug, info, warning, error, critical
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+/// What is done with payloads, for `scan` and `run`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct RouteArgs {
+    /// Archivers that keep payloads
+    #[arg(short = 'A', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) dest_archivers: Vec<String>,
+    /// Archivers that references may name
+    #[arg(short = 'S', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) source_archivers: Vec<String>,
+    /// Decorators of finished responses
+    #[arg(short = 'D', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) decorators: Vec<String>,
+    /// Connectors that take responses
+    #[arg(short = 'C', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) connectors: Vec<String>,
+    /// Dispatchers that choose workers
+    #[arg(short = 'R', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) dispatchers: Vec<String>,
+    /// Workers that run on every payload, instead of the configured ones
+    #[arg(short = 'a', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) always_dispatch: Vec<String>,
+    /// Workers that run on the payloads that come in, but not on what is extracted from them
+    #[arg(short = 's', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) start_dispatch: Vec<String>,
+    /// Greatest depth of extracted payloads that are still scanned
+    #[arg(long, value_name = "N")]
+    pub(crate) max_recursion: Option<u16>,
+    /// Where the request comes from
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) request_source: Option<String>,
+    /// Anything else to note about the request
+    #[arg(long, value_name = "KEY=VALUE", num_args = 1..)]
+    pub(crate) request_extra: Vec<String>,
+    /// Jailed processes; 0 for one per core
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<usize>,
+    /// What to do about the jail: require, prefer, off
+    #[arg(long, value_name = "MODE")]
+    pub(crate) jail: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScanArgs {
+    /// Files, folders (with everything below them), or - for standard input, which is also the default
+    pub(crate) inputs: Vec<OsString>,
+    /// How to show responses
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    pub(crate) format: Format,
+    /// Shape of JSON responses
+    #[arg(long, value_enum, default_value_t = Schema::V3)]
+    pub(crate) schema: Schema,
+    /// Colours: when writing to a terminal, always, or never
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+    /// End with exit code 1 if something matched
+    #[arg(long, value_enum)]
+    pub(crate) fail_on: Option<FailOn>,
+    #[command(flatten)]
+    pub(crate) routes: RouteArgs,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Providers to take payloads from, instead of the configured ones
+    #[arg(short = 'P', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) providers: Vec<String>,
+    /// Where queue, ledger and payloads are kept
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) routes: RouteArgs,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Folders with stoQ's Python plugins, which are listed too
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    pub(crate) plugin_dir: Vec<PathBuf>,
+    /// Show each plugin's options with their defaults
+    #[arg(long)]
+    pub(crate) options: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A tree on a terminal, JSON lines elsewhere
+    Auto,
+    /// A tree of what came out of what
+    Tree,
+    /// Indented JSON
+    Json,
+    /// One line of JSON for each response
+    Jsonl,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Schema {
+    /// stoQ v3, with additions under new keys
+    V3,
+    /// Exactly stoQ v2
+    V2,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FailOn {
+    /// A rule matched
+    Match,
+}
+
+/// Colours on a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set or the terminal is dumb
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl Color {
+    /// Whether to use colours for output that goes to a `terminal` or not. See <https://no-color.org>.
+    pub(crate) fn is_on(self, terminal: bool) -> bool {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => terminal && !refused && !dumb,
+        }
+    }
+}
+
+impl CommonArgs {
+    /// The flags as configuration values.
+    pub(crate) fn flags(&self) -> Result<Vec<Flag>, flags::FlagError> {
+        let mut all = Vec::new();
+        for text in &self.set {
+            all.push(Flag::set(text)?);
+        }
+        for text in &self.plugin_opts {
+            all.push(Flag::plugin_option(text)?);
+        }
+        if let Some(level) = &self.log_level {
+            all.push(Flag::new("core.log.level", level.as_str(), "--log-level"));
+        }
+        Ok(all)
+    }
+}
+
+impl RouteArgs {
+    /// The flags as configuration values. A list replaces the configured one; an absent list leaves it.
+    pub(crate) fn flags(&self) -> Vec<Flag> {
+        let lists = [
+            ("archive.destinations", &self.dest_archivers, "--dest-archivers"),
+            ("archive.sources", &self.source_archivers, "--source-archivers"),
+            ("run.decorators", &self.decorators, "--decorators"),
+            ("run.connectors", &self.connectors, "--connectors"),
+            ("routes.dispatchers", &self.dispatchers, "--dispatchers"),
+            ("routes.always", &self.always_dispatch, "--always-dispatch"),
+            ("routes.start", &self.start_dispatch, "--start-dispatch"),
+        ];
+        let mut all: Vec<Flag> = lists
+            .into_iter()
+            .filter(|(_, names, _)| !names.is_empty())
+            .map(|(path, names, flag)| Flag::new(path, names.clone(), flag))
+            .collect();
+        if let Some(depth) = self.max_recursion {
+            all.push(Flag::new("budgets.max_depth", depth, "--max-recursion"));
+        }
+        if let Some(slots) = self.slots {
+            all.push(Flag::new("scan.slots", slots, "--slots"));
+        }
+        if let Some(mode) = &self.jail {
+            all.push(Flag::new("scan.jail", mode.as_str(), "--jail"));
+        }
+        all
+    }
+}

@@ -1,0 +1,132 @@
+//! `stoq scan`: files, folders or standard input, alone on this machine and without leaving anything behind.
+
+use std::ffi::OsStr;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Map;
+use stoq_api::RequestMeta;
+use stoq_api::plugin::Provider;
+use stoq_api::scanner::PluginKind;
+use stoq_connectors::common::Settings as FrameSettings;
+use stoq_engine::intake::IntakeSettings;
+use stoq_providers::filedir::{self, FileDir};
+use stoq_runtime::config::Loaded;
+use stoq_runtime::config::flags::request_extra;
+use stoq_runtime::shutdown::Shutdown;
+
+use super::show::{Show, Style};
+use crate::cli::{FailOn, Format, RouteArgs, ScanArgs};
+use crate::exit::{Exit, UsageError};
+use crate::pipeline::{self, Sink, Source};
+use crate::view;
+use crate::wiring::app::{App, Backing};
+use crate::wiring::config;
+
+/// The source of scans started by hand, where no other is given.
+const SOURCE: &str = "scan";
+
+pub(crate) async fn run(args: ScanArgs, shutdown: &Shutdown) -> Result<Exit> {
+    let loaded = config::read(&args.common, args.routes.flags())?;
+    crate::warn(&loaded.warnings);
+    crate::start_logs(&loaded.settings)?;
+    let named = !args.routes.connectors.is_empty();
+    let folder = tempfile::Builder::new().prefix("stoq-").tempdir().context("cannot make a temporary folder")?;
+    let app = App::start(loaded, &Backing::Memory(folder.path()))?;
+    crate::warn_of_plugins(&app.warnings);
+
+    let sources = sources(&args, &app)?;
+    let show = show(&args);
+    let show = Arc::new(if named { show.silent() } else { show });
+    let mut sinks = vec![Sink {
+        name: SOURCE.to_owned(),
+        connector: show.clone(),
+        settings: FrameSettings { linger: Duration::ZERO, concurrency: 1, ..FrameSettings::default() },
+    }];
+    if named {
+        sinks.extend(connectors(&app.loaded)?);
+    }
+    let ended = pipeline::run(&app, sources, sinks, shutdown, |progress| show.follow(progress)).await;
+    show.finish()?;
+    ended?;
+    if shutdown.is_draining() {
+        return Ok(Exit::Unscanned);
+    }
+    Ok(show.exit(args.fail_on == Some(FailOn::Match)))
+}
+
+fn show(args: &ScanArgs) -> Show {
+    let terminal = std::io::stdout().is_terminal();
+    let look = view::Look::new(args.color.is_on(terminal));
+    let style = match args.format {
+        Format::Auto if terminal => Style::Tree(look),
+        Format::Tree => Style::Tree(look),
+        Format::Json => Style::Json,
+        Format::Auto | Format::Jsonl => Style::Lines,
+    };
+    let out: Box<dyn Write + Send> = Box::new(std::io::stdout());
+    let many = args.inputs.len() > 1 || args.inputs.iter().any(|input| Path::new(input).is_dir());
+    let progress = if many && std::io::stderr().is_terminal() { view::Progress::on_terminal() } else { view::Progress::none() };
+    Show::new(style, args.schema, out, progress)
+}
+
+/// Connectors that were named on the command line or in the configuration.
+pub(crate) fn connectors(loaded: &Loaded) -> Result<Vec<Sink>> {
+    let registry = stoq_connectors::registry();
+    let mut sinks = Vec::new();
+    for component in loaded.settings.active(PluginKind::Connector) {
+        let Some(registration) = registry.iter().find(|r| r.info.name == component.kind) else { continue };
+        let connector = (registration.build)(&component.options.0)
+            .map_err(|e| UsageError(format!("connector {}: {e}", component.name)))?;
+        sinks.push(Sink { name: component.name, connector, settings: FrameSettings::default() });
+    }
+    Ok(sinks)
+}
+
+fn sources(args: &ScanArgs, app: &App) -> Result<Vec<Source>> {
+    let run_id = uuid::Uuid::new_v4().to_string();
+    let context = app.provider_context(SOURCE, &run_id);
+    let stdin = args.inputs.is_empty() || args.inputs.iter().any(|input| input == OsStr::new("-"));
+    let paths: Vec<PathBuf> = args.inputs.iter().filter(|input| *input != OsStr::new("-")).map(PathBuf::from).collect();
+    let mut providers: Vec<Box<dyn Provider>> = Vec::new();
+    if stdin {
+        let terminal = std::io::stdin().is_terminal();
+        if terminal && args.inputs.is_empty() {
+            return Err(UsageError(
+                "Error: No content to scan was provided; name files or folders, or pipe something in".into(),
+            )
+            .into());
+        }
+        providers.push(Box::new(stoq_providers::stdin::Stdin::new(std::io::stdin(), terminal, &context)));
+    }
+    if !paths.is_empty() {
+        let options = filedir::Config { source_dir: paths, recursive: true, hidden: true };
+        providers.push(Box::new(FileDir::new(&options, &context).map_err(|e| UsageError(e.to_string()))?));
+    }
+    let settings = intake_settings(&app.loaded, &args.routes, SOURCE)?;
+    Ok(providers.into_iter().map(|provider| Source { settings: settings.clone(), provider }).collect())
+}
+
+/// What all scans of one provider have in common.
+pub(crate) fn intake_settings(loaded: &Loaded, args: &RouteArgs, source: &str) -> Result<IntakeSettings> {
+    let mut extra_data = Map::new();
+    for text in &args.request_extra {
+        let (key, value) = request_extra(text).map_err(|e| UsageError(format!("--request-extra {text:?}: {e}")))?;
+        extra_data.insert(key, value);
+    }
+    let settings = &loaded.settings;
+    Ok(IntakeSettings {
+        source: source.to_owned(),
+        budgets: settings.budgets(),
+        start_dispatch: settings.routes.start.clone(),
+        request_meta: RequestMeta {
+            archive_payloads: settings.archive.payloads,
+            source: args.request_source.clone(),
+            extra_data,
+        },
+        tenant: None,
+    })
+}

@@ -1,0 +1,22 @@
+//! Everything that can be named in a configuration.
+
+use stoq_api::scanner::{PluginInfo, PluginKind};
+
+/// Dispatchers that live in the engine.
+const RULES: PluginInfo = PluginInfo {
+    name: stoq_engine::rules::NAME,
+    description: "Chooses workers by routes.rules: media type, name, size, source, results of workers",
+    kinds: &[PluginKind::Dispatcher],
+    options: &[],
+    required_workers: &[],
+};
+
+/// All built-in plugins of all kinds. One name may stand for several roles, in several entries.
+pub(crate) fn all() -> Vec<PluginInfo> {
+    let mut all = vec![RULES];
+    all.extend(stoq_scanners::registry().into_iter().map(|r| r.info));
+    all.extend(stoq_providers::registry().into_iter().map(|r| r.info));
+    all.extend(stoq_connectors::registry().into_iter().map(|r| r.info));
+    all.extend(stoq_stores::archivers::registry().into_iter().map(|r| r.info));
+    all
+}
