@@ -69,7 +69,8 @@ fn show(args: &ScanArgs) -> Show {
     };
     let out: Box<dyn Write + Send> = Box::new(std::io::stdout());
     let many = args.inputs.len() > 1 || args.inputs.iter().any(|input| Path::new(input).is_dir());
-    let progress = if many && std::io::stderr().is_terminal() { view::Progress::on_terminal() } else { view::Progress::none() };
+    let progress =
+        if many && std::io::stderr().is_terminal() { view::Progress::on_terminal() } else { view::Progress::none() };
     Show::new(style, args.schema, out, progress)
 }
 

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use stoq_api::plugin::{Connector, Item, Verdict};
 use stoq_api::response::v2::to_v2;
-use stoq_engine::intake::Progress;
 use stoq_api::{Fault, FaultKind, FindingKind, Response, RunStatus};
+use stoq_engine::intake::Progress;
 
 use crate::cli::Schema;
 use crate::exit::Exit;
