@@ -78,7 +78,8 @@ pub(crate) fn elsewhere(name: &'static str, test: fn()) -> [Trial; 2] {
 pub(crate) fn again_as(user: Option<u32>, arguments: &[&str]) {
     let mut again = Command::new("/proc/self/exe");
     if let Some(user) = user {
-        again.uid(user).gid(user);
+        // The first user's temporary directory may be closed to this one.
+        again.uid(user).gid(user).env("TMPDIR", "/tmp");
     }
     let output = again.args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
