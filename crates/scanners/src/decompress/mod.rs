@@ -7,6 +7,21 @@
 //! Read are zip, 7z, tar, ar (Debian packages), gzip, bzip2, xz, LZMA alone and zstd. Left out are RAR, CAB, ARJ, ACE, LHA
 //! and compress, for want of readers that bear hostile files.
 //!
+//! # Results
+//!
+//! ```json
+//! {"format": "zip", "members": 3, "extracted": 1, "encrypted": true, "password": "infected", "comment": "…",
+//!  "anomalies": ["members are missing in the central directory"],
+//!  "files": [{"path": "a/b.exe", "kind": "link", "link": "…", "size": 9, "compressed_size": 7, "crc": "89abcdef",
+//!             "mtime": "2026-01-02T03:04:06", "method": "deflate", "encrypted": true, "hidden": true,
+//!             "extracted": false, "error": "…"}],
+//!  "truncated": false}
+//! ```
+//!
+//! Members of `files` that say nothing are absent; `kind` is, for files. `hidden` members stand in no list of the archive.
+//! `truncated`: members are missing in `files`, or something ended before its time. A child's metadata have `filename`,
+//! `path` as the archive has it, and `password` where one was needed. The password is tried on what lies below, too.
+//!
 //! # What goes on when something is wrong
 //!
 //! * A member that cannot be opened (unknown method, no password fits, a dictionary over [`codec::MAX_DICTIONARY`]) is

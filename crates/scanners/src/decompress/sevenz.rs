@@ -86,6 +86,10 @@ struct Packing {
 impl Run<'_> {
     /// The archive's header. `None` if it cannot be read; that is reported then.
     fn header(&mut self, out: &mut Extraction<'_, '_>) -> Result<Option<Archive>, Stop> {
+        // An archive without members has no header.
+        if self.input.get(12..28).is_some_and(|places| places.iter().all(|b| *b == 0)) {
+            return Ok(Some(Archive::default()));
+        }
         let read = |password: &Password| {
             Archive::read_with_memory_limit(&mut Cursor::new(self.input), password, MAX_HEADER_KIB)
         };
