@@ -24,6 +24,9 @@ pub(super) enum MemberError {
     /// More memory than is spent on one stream.
     #[error("needs a dictionary of {needed} bytes, at most {MAX_DICTIONARY} are spent")]
     TooMuchMemory { needed: u64 },
+    /// More work than is spent on one key.
+    #[error("takes 2^{power} rounds for its key, at most 2^{most} are spent")]
+    Rounds { power: u8, most: u8 },
     /// Encrypted, and no candidate fits.
     #[error("encrypted, and none of {tried} passwords opens it")]
     Password { tried: usize },
@@ -41,7 +44,7 @@ pub(super) enum MemberError {
 impl MemberError {
     /// Whether a limit of ours is the reason.
     pub(super) const fn is_limit(&self) -> bool {
-        matches!(self, Self::TooMuchMemory { .. })
+        matches!(self, Self::TooMuchMemory { .. } | Self::Rounds { .. })
     }
 
     /// As an [`io::Error`], for a reader.

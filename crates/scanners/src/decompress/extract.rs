@@ -193,9 +193,18 @@ impl<'a, 'c> Extraction<'a, 'c> {
 
     /// The archive as a whole is damaged; `text` says how. Members found before or after still count.
     pub(super) fn broken(&mut self, text: impl Into<String>) {
-        let text = names::cut(text.into(), MAX_ERROR);
+        self.unreadable(FindingKind::MemberUnreadable, text.into());
+    }
+
+    /// The archive as a whole asks for more than is spent on it; `text` gives the figures.
+    pub(super) fn too_much(&mut self, text: impl Into<String>) {
+        self.unreadable(FindingKind::PluginLimit, text.into());
+    }
+
+    fn unreadable(&mut self, kind: FindingKind, text: String) {
+        let text = names::cut(text, MAX_ERROR);
         self.report.truncated = true;
-        self.find(FindingKind::MemberUnreadable, format!("{}: {text}", self.report.format));
+        self.find(kind, format!("{}: {text}", self.report.format));
         self.broken.get_or_insert(text);
     }
 

@@ -17,8 +17,10 @@ const SIGNATURE: &[u8] = b"7z\xbc\xaf\x27\x1c";
 const MAX_HEADER_KIB: usize = 2 << 10;
 /// Blocks of an archive that are read.
 const MAX_BLOCKS: usize = 100_000;
-/// Passwords that are tried on the blocks of one archive together: a key takes up to 2^24 rounds of SHA-256.
+/// Keys that are derived for the blocks of one archive together: each takes up to 2^[`MAX_ROUNDS`] rounds.
 const MAX_TRIES: usize = 256;
+/// Rounds of SHA-256 that a key may take, as a power of two; 7-Zip itself makes archives with 19.
+const MAX_ROUNDS: u8 = 22;
 /// Bytes from the start of a program within which a self-extracting archive starts.
 const MAX_STUB: usize = 4 << 20;
 /// Windows attribute bit that says that the upper half is a Unix mode.
@@ -97,8 +99,14 @@ impl Run<'_> {
             Ok(archive) => return Ok(Some(archive)),
             Err(error) => error,
         };
-        if !matches!(error, Error::PasswordRequired) {
-            out.broken(text(&error));
+        let rounds = self.header_rounds();
+        match (&error, &rounds) {
+            (Error::PasswordRequired, Ok(())) => {}
+            (Error::PasswordRequired, Err(rounds)) => out.too_much(format!("the header {rounds}")),
+            (Error::MaxMemLimited { .. }, _) => out.too_much(text(&error)),
+            _ => out.broken(text(&error)),
+        }
+        if rounds.is_err() || !matches!(error, Error::PasswordRequired) {
             return Ok(None);
         }
         let candidates = out.passwords().to_vec();
@@ -115,6 +123,19 @@ impl Run<'_> {
         Ok(None)
     }
 
+    /// Checks what a packed header says about its encryption. The library tells it only of headers that it has opened.
+    fn header_rounds(&self) -> io::Result<()> {
+        let field = |at: usize| {
+            let bytes = self.input.get(at..).and_then(|i| i.first_chunk());
+            bytes.and_then(|b| usize::try_from(u64::from_le_bytes(*b)).ok()).unwrap_or(usize::MAX)
+        };
+        let start = field(12).saturating_add(32);
+        let header = self.input.get(start..start.saturating_add(field(20))).unwrap_or_default();
+        // Behind the method's id stand the length of the properties, one byte, and the properties.
+        let properties = |at| header.get(at + EncoderMethod::ID_AES256_SHA256.len() + 1..).unwrap_or_default();
+        memmem::find_iter(header, EncoderMethod::ID_AES256_SHA256).try_for_each(|at| check_rounds(properties(at)))
+    }
+
     /// The members of one block: they are one stream, so that each can only be read behind its predecessors.
     fn block(&mut self, archive: &Archive, index: usize, out: &mut Extraction<'_, '_>) -> Result<(), Stop> {
         let coders = &archive.blocks[index].coders;
@@ -126,6 +147,11 @@ impl Run<'_> {
             .map(|c| EncoderMethod::by_id(c.encoder_method_id()).map_or("unknown", |m| m.name()).to_lowercase())
             .collect();
         let mut packing = Packing { method: names.join("+"), password: None, encrypted };
+        let rounds =
+            coders.iter().filter(|c| is_aes(c.encoder_method_id())).try_for_each(|c| check_rounds(c.properties()));
+        if let Err(error) = rounds {
+            return self.refuse_from(archive, index, 0, &packing, &error, out);
+        }
         if encrypted && !self.unlock(archive, index, out)? {
             let error = MemberError::Password { tried: out.passwords().len() }.io();
             return self.refuse_from(archive, index, 0, &packing, &error, out);
@@ -212,6 +238,19 @@ impl Run<'_> {
             out.next()?;
             out.refuse(&member_of(entry, Some(packing)), error);
         }
+        Ok(())
+    }
+}
+
+/// # Errors
+/// The properties of AES ask for too many rounds.
+fn check_rounds(properties: &[u8]) -> io::Result<()> {
+    /// No rounds at all: the key is salt and password.
+    const PLAIN: u8 = 63;
+    let power = properties.first().map_or(0, |b| b & 63);
+    if power > MAX_ROUNDS && power != PLAIN {
+        Err(MemberError::Rounds { power, most: MAX_ROUNDS }.io())
+    } else {
         Ok(())
     }
 }

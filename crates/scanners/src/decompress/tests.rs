@@ -182,3 +182,29 @@ fn sparse_tar_members_are_as_long_as_their_holes() {
     let answer = unpack(&archive);
     assert_eq!(answer.contents(), [[&[0; 1024][..], b"data"].concat()]);
 }
+
+#[test]
+fn refusals_say_which_limit_was_reached_and_by_how_much() {
+    let cases = [
+        ("7z", "AES with 2^24 rounds", "2^24 rounds"),
+        ("7z", "encrypted header with 2^24 rounds", "2^24 rounds"),
+        ("7z", "lzma dictionary of 1 GiB", "dictionary of 107"),
+        ("7z", "ppmd memory of 1 GiB", "dictionary of 1073741824"),
+        ("7z", "packed header that is a bomb", "at most 2048 are spent"),
+        ("zip", "lzma dictionary of 4 GiB", "dictionary of 4294967295"),
+        ("zip", "ppmd memory of 256 MiB", "dictionary of 268435456"),
+        ("zip", "zstd window of 2 TiB", "dictionary of 2199023255552"),
+        ("xz", "dictionary of 4 GiB", "dictionary of more than 134217728"),
+        ("lzma", "dictionary of 2 GiB", "dictionary of 2147483648"),
+        ("zstd", "window of 256 MiB", "dictionary of 268435456"),
+    ];
+    for (format, name, expected) in cases {
+        let samples = stoq_testkit::hostile::of(format);
+        let (_, bytes) = samples.iter().find(|(n, _)| n == name).unwrap();
+        let answer = unpack(bytes);
+        let limits = answer.findings.iter().filter(|f| f.kind == FindingKind::PluginLimit);
+        let details: Vec<_> = limits.map(|f| f.detail.as_str()).collect();
+        assert!(details.iter().any(|d| d.contains(expected)), "{format}, {name}: {details:?}");
+        assert!(answer.children.is_empty(), "{format}, {name}");
+    }
+}
