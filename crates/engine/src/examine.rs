@@ -6,8 +6,8 @@ pub(crate) mod report;
 use bytes::Bytes;
 use stoq_api::outcome::Edge;
 use stoq_api::scanner::Remaining;
-use stoq_api::{Content, Fault, Finding, FindingKind, Outcome, PayloadId, PayloadMeta, Sha256, Task};
-use stoq_jail::{Answer, JobItem};
+use stoq_api::{Content, Fault, FaultKind, Finding, FindingKind, Outcome, PayloadId, PayloadMeta, Sha256, Task};
+use stoq_jail::{Answer, JobItem, StopReason};
 
 use self::report::Merged;
 use crate::rounds::wire::Header;
@@ -47,7 +47,10 @@ pub struct Hints {
 }
 
 /// Examines several payloads, in one request to a slot where they are small.
-pub async fn examine(around: &Surroundings, fetches: Vec<Fetch>) -> Vec<Examined> {
+///
+/// # Errors
+/// The jail could not run anything for longer than a worker waits; that says nothing of the payloads.
+pub async fn examine(around: &Surroundings, fetches: Vec<Fetch>) -> Result<Vec<Examined>, Fault> {
     let (deep, wanted): (Vec<bool>, Vec<Header>) = fetches.iter().map(|f| (too_deep(&f.task), header(&f.task))).unzip();
     let mut items = Vec::with_capacity(fetches.len());
     for ((fetch, header), deep) in fetches.iter().zip(&wanted).zip(&deep) {
@@ -55,12 +58,29 @@ pub async fn examine(around: &Surroundings, fetches: Vec<Fetch>) -> Vec<Examined
             items.push(item(fetch, header));
         }
     }
-    let mut answers = if items.is_empty() { Vec::new() } else { around.runner.run(items).await }.into_iter();
+    let mut answers = run(around, items).await?.into_iter();
     let visits = fetches.into_iter().zip(wanted).zip(deep).map(|((fetch, header), deep)| {
         let answer = if !deep && worth_a_visit(&header) { answers.next() } else { None };
         one(around, fetch, header, answer, deep)
     });
-    futures::future::join_all(visits).await
+    futures::future::try_join_all(visits).await
+}
+
+/// Runs items in slots, and again while it is the surroundings that fail.
+async fn run(around: &Surroundings, items: Vec<JobItem>) -> Result<Vec<Answer>, Fault> {
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
+    around
+        .patiently("run a slot", || async {
+            let answers = around.runner.run(items.clone()).await;
+            let mut stops = answers.iter().flat_map(|answer| &answer.stopped);
+            match stops.find(|stopped| stopped.reason == StopReason::Unavailable) {
+                Some(stopped) => Err(Fault::new(FaultKind::Unavailable, stopped.detail.clone())),
+                None => Ok(answers),
+            }
+        })
+        .await
 }
 
 /// Payloads that are not to be scanned and that nobody asked for by name stay out of the slots.
@@ -100,7 +120,13 @@ fn item(fetch: &Fetch, header: &Header) -> JobItem {
     }
 }
 
-async fn one(around: &Surroundings, fetch: Fetch, mut header: Header, answer: Option<Answer>, deep: bool) -> Examined {
+async fn one(
+    around: &Surroundings,
+    fetch: Fetch,
+    mut header: Header,
+    answer: Option<Answer>,
+    deep: bool,
+) -> Result<Examined, Fault> {
     let task = &fetch.task;
     let mut merged = Merged::new(task.payload_id, fetch.sha256, fetch.content.len());
     merged.outcome.findings.extend(fetch.mismatch.clone());
@@ -116,12 +142,12 @@ async fn one(around: &Surroundings, fetch: Fetch, mut header: Header, answer: Op
         header.state = Some(merged.state(pending.state));
         let waits = header.state.as_ref().is_some_and(|state| !state.deferred.is_empty());
         if waits || looked_at || !header.wanted.is_empty() {
-            next = around.runner.run(vec![item(&fetch, &header)]).await.into_iter().next();
+            next = run(around, vec![item(&fetch, &header)]).await?.into_iter().next();
         }
     }
     let mut examined = merged.finish();
     archive(around, task, &fetch.content, &mut examined.outcome).await;
-    examined
+    Ok(examined)
 }
 
 /// Destination archivers, one after the other: they are few, and each is told what the payload's plugins found.

@@ -145,7 +145,7 @@ impl Worker {
             }
         }
         let tasks: Vec<Task> = fetches.iter().map(|f| f.task.clone()).collect();
-        let examined = examine::examine(&self.around, fetches).await;
+        let examined = examine::examine(&self.around, fetches).await?;
         self.settle(tasks, examined, first).await
     }
 

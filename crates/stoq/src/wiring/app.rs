@@ -63,7 +63,7 @@ impl App {
         let spool_dir = settings.scan.spool_dir.clone().unwrap_or_else(|| dir.join("spool"));
         std::fs::create_dir_all(&spool_dir)
             .with_context(|| format!("cannot make the folder {}", spool_dir.display()))?;
-        let externals = external::workers(&loaded)?;
+        let externals = external::workers(&loaded, &spool_dir)?;
         let names: Vec<&str> = externals.keys().map(String::as_str).collect();
         let plan = plan::plan(&loaded, &names).map_err(|problems| UsageError(shown(&problems)))?;
         let rules = Rules::compile(&plan.rules).map_err(|problems| UsageError(problems.join("\n")))?;
