@@ -14,6 +14,9 @@ pub(crate) fn of(what: &str, error: rusqlite::Error) -> Fault {
             FaultKind::Corrupt,
             ": the database is damaged; stop stoq, move its files away or restore them, start again",
         ),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            (FaultKind::Unavailable, ": another program keeps the database locked; close it")
+        }
         Some(ErrorCode::TooBig) => (FaultKind::Refused, ": too large for the database"),
         Some(_) => (FaultKind::Unavailable, ""),
         // Not from SQLite: something that was read does not have the form in which it was written.
@@ -26,4 +29,17 @@ pub(crate) fn of(what: &str, error: rusqlite::Error) -> Fault {
 pub(crate) fn is_fatal(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|e| e.extended_code);
     matches!(code, Some(rusqlite::ffi::SQLITE_IOERR_FSYNC | rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC))
+}
+
+/// Whether the jobs of a transaction would each fail the same way, and wait as long for it, if they were tried one by one.
+pub(crate) fn concerns_all(error: &rusqlite::Error) -> bool {
+    is_fatal(error) || matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// The same error once more, for another caller.
+pub(crate) fn again(error: &rusqlite::Error) -> rusqlite::Error {
+    match error.sqlite_error() {
+        Some(code) => rusqlite::Error::SqliteFailure(*code, None),
+        None => rusqlite::Error::InvalidQuery,
+    }
 }

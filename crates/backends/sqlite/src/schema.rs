@@ -1,6 +1,7 @@
 //! The file: its settings, its tables and how older ones become current.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 use stoq_api::{Fault, FaultKind};
@@ -13,6 +14,8 @@ const APPLICATION_ID: i32 = 0x7374_6f71;
 const CHECKPOINT_PAGES: u32 = 4_000;
 /// Bytes that the write-ahead log is cut back to after it has grown further.
 const LOG_BYTES: u32 = 64 << 20;
+/// How long a tool that somebody opened beside us may keep the file locked before what waits is refused for now.
+const OTHERS: Duration = Duration::from_secs(1);
 /// Prepared statements that are kept.
 const STATEMENTS: usize = 64;
 
@@ -118,6 +121,7 @@ pub(crate) fn cannot_open(path: &Path, error: rusqlite::Error) -> Fault {
 
 fn configure(connection: &Connection, options: SqliteOptions) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.busy_timeout(OTHERS)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // Each commit is on the disk before it is answered.
     connection.pragma_update(None, "synchronous", "FULL")?;

@@ -207,11 +207,18 @@ impl Loop {
 
     /// All jobs in one transaction. If that fails, each in one of its own, so that one job's trouble is only its own.
     fn write(&mut self, mut jobs: Vec<Box<dyn Job>>) {
-        if jobs.len() > 1 && self.broken.is_none() && self.transact(&mut jobs).is_ok() {
-            for job in jobs {
-                job.finish(Ok(()));
+        if jobs.len() > 1 && self.broken.is_none() {
+            let error = match self.transact(&mut jobs) {
+                Ok(()) => return jobs.into_iter().for_each(|job| job.finish(Ok(()))),
+                Err(error) => error,
+            };
+            if fault::concerns_all(&error) {
+                for job in jobs {
+                    let fault = self.fault(&format!("cannot {}", job.what()), fault::again(&error));
+                    job.finish(Err(fault));
+                }
+                return;
             }
-            return;
         }
         for mut job in jobs {
             let done = self.check().and_then(|()| {

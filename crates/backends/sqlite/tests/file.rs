@@ -127,6 +127,48 @@ async fn a_full_disk_loses_nothing_and_is_over_when_there_is_space() {
 }
 
 #[tokio::test]
+async fn an_acknowledgement_that_failed_leaves_the_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let sqlite = open(directory.path()).unwrap();
+    let queue = sqlite.queue("q");
+    queue.declare(&["s"]).await.unwrap();
+    queue.publish(vec![Message::new("a", "")]).await.unwrap();
+    let mut deliveries = queue.subscribe("s", Prefetch { messages: 1 }).await.unwrap();
+    let delivery = deliveries.next().await.unwrap().unwrap();
+    let other = Connection::open(directory.path().join("stoq.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let publish = |id: &'static str| queue.publish(vec![Message::new(id, "")]);
+    let (acked, b, c) = tokio::join!(delivery.ack(), publish("b"), publish("c"));
+    for refused in [acked, b, c] {
+        let fault = refused.unwrap_err();
+        assert!(fault.is_transient() && fault.to_string().contains("another program"), "{fault}");
+    }
+    other.execute_batch("ROLLBACK").unwrap();
+    let again = deliveries.next().await.unwrap().unwrap();
+    assert!(again.message.id == "a" && !again.first);
+    again.ack().await.unwrap();
+    assert_eq!(queue.depth("s").await.unwrap(), stoq_api::queue::Depth::default());
+}
+
+#[tokio::test]
+async fn what_is_published_after_a_restart_is_known_to_come_first() {
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let sqlite = open(directory.path()).unwrap();
+        let queue = sqlite.queue("q");
+        queue.declare(&["s"]).await.unwrap();
+        queue.publish((0..5).map(|n| Message::new(n.to_string(), "")).collect()).await.unwrap();
+        let mut deliveries = queue.subscribe("s", Prefetch { messages: 1 }).await.unwrap();
+        for _ in 0..5 {
+            let delivery = deliveries.next().await.unwrap().unwrap();
+            assert!(delivery.first);
+            delivery.ack().await.unwrap();
+        }
+        sqlite.close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_bounded_queue_refuses_for_now_until_there_is_room() {
     let directory = tempfile::tempdir().unwrap();
     let sqlite = open(directory.path()).unwrap();

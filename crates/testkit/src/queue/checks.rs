@@ -104,6 +104,26 @@ pub(super) async fn shares_among_subscribers(harness: &mut dyn QueueHarness) {
     held.ack().await.unwrap();
 }
 
+pub(super) async fn wakes_every_subscriber_with_room(harness: &mut dyn QueueHarness) {
+    let queue = declared(harness, "woken").await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..3 {
+        let mut deliveries = subscribe(&*queue, 1).await;
+        waiting.spawn(async move {
+            let delivery = next(&mut deliveries).await;
+            (deliveries, delivery)
+        });
+    }
+    tokio::task::yield_now().await;
+    queue.publish(numbered(3)).await.unwrap();
+    let mut woken = must_end("one message for each", waiting.join_all()).await;
+    // Whoever has no room left does not keep the others from what comes back.
+    let (_deliveries, released) = woken.swap_remove(0);
+    released.release().await.unwrap();
+    let mut another = subscribe(&*queue, 1).await;
+    assert!(!next(&mut another).await.first);
+}
+
 pub(super) async fn gives_back_what_was_released_or_dropped(harness: &mut dyn QueueHarness) {
     let queue = declared(harness, "given back").await;
     let mut deliveries = subscribe(&*queue, 2).await;

@@ -39,6 +39,7 @@ pub async fn queue_suite(harness: &mut dyn QueueHarness) {
     checks::gives_each_subscription_every_message(harness).await;
     checks::starts_a_late_subscription_with_later_messages(harness).await;
     checks::shares_among_subscribers(harness).await;
+    checks::wakes_every_subscriber_with_room(harness).await;
     checks::gives_back_what_was_released_or_dropped(harness).await;
     checks::gives_back_what_a_dropped_subscriber_held(harness).await;
     checks::never_brings_back_what_was_acknowledged(harness).await;

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use stoq_api::queue::Message;
+use tokio::task::JoinSet;
 
 use super::{QueueHarness, SUB, declared, is_quiet, next, numbered, subscribe};
+use crate::wait::must_end;
 
 pub(super) async fn keeps_what_was_published(harness: &mut dyn QueueHarness) {
     let queue = declared(harness, "kept").await;
@@ -23,23 +25,30 @@ pub(super) async fn keeps_what_was_published(harness: &mut dyn QueueHarness) {
 }
 
 pub(super) async fn brings_back_what_was_held(harness: &mut dyn QueueHarness) {
+    const COUNT: usize = 1_500;
+    const HELD: usize = 1_000;
     let queue = declared(harness, "held").await;
-    queue.publish(numbered(5)).await.unwrap();
-    let mut deliveries = subscribe(&*queue, 2).await;
-    let held = [next(&mut deliveries).await, next(&mut deliveries).await];
-    let held_ids = BTreeSet::from([held[0].message.id.clone(), held[1].message.id.clone()]);
+    queue.publish(numbered(COUNT)).await.unwrap();
+    let mut deliveries = subscribe(&*queue, HELD as u32).await;
+    let mut held = Vec::new();
+    for _ in 0..HELD {
+        held.push(next(&mut deliveries).await);
+    }
+    let held_ids: BTreeSet<_> = held.iter().map(|d| d.message.id.clone()).collect();
     assert!(harness.reopen().await);
     let queue = harness.queue("held").await;
-    let mut again = subscribe(&*queue, 5).await;
+    let mut again = subscribe(&*queue, COUNT as u32).await;
     let mut got = BTreeSet::new();
-    for _ in 0..5 {
+    let mut acks = JoinSet::new();
+    for _ in 0..COUNT {
         let delivery = next(&mut again).await;
         let was_held = held_ids.contains(&delivery.message.id);
         assert!(!(was_held && delivery.first), "{} was delivered before the restart", delivery.message.id);
         got.insert(delivery.message.id.clone());
-        delivery.ack().await.unwrap();
+        acks.spawn(delivery.ack());
     }
-    assert_eq!(got.len(), 5, "held or not, all come");
+    assert_eq!(got.len(), COUNT, "held or not, all come");
+    must_end("the verdicts", acks.join_all()).await.into_iter().for_each(Result::unwrap);
     drop((deliveries, held));
     assert!(is_quiet(&mut again, harness.quiet()).await, "what a dead client drops changes nothing");
 }
