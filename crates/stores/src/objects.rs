@@ -124,8 +124,10 @@ impl Objects {
 fn is_full(error: &Error) -> bool {
     let mut next = error.source();
     while let Some(cause) = next {
-        if let Some(io) = cause.downcast_ref::<io::Error>() {
-            return matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if let Some(io) = cause.downcast_ref::<io::Error>()
+            && matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        {
+            return true;
         }
         next = cause.source();
     }
@@ -161,4 +163,41 @@ pub(crate) fn file_stream(file: File, name: String) -> ByteStream {
         }
     })
     .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    /// As object_store wraps what a file system says.
+    #[derive(Debug)]
+    struct Wrapped(io::Error);
+
+    impl std::fmt::Display for Wrapped {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("unable to copy data to file")
+        }
+    }
+
+    impl std::error::Error for Wrapped {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_for_later_and_says_so() {
+        let objects = Objects { inner: Arc::new(InMemory::new()), place: "/data".into() };
+        let fault = |kind: io::ErrorKind| {
+            let source = Box::new(Wrapped(io::Error::from(kind)));
+            objects.fault("put", &Path::from("a/b"), Error::Generic { store: "LocalFileSystem", source })
+        };
+        let full = fault(io::ErrorKind::StorageFull);
+        assert_eq!(full.kind, FaultKind::Unavailable);
+        assert_eq!(full.to_string(), "cannot put /data/a/b: no space left; free some, work goes on by itself then");
+        let denied = fault(io::ErrorKind::PermissionDenied);
+        assert_eq!((denied.kind, denied.to_string().as_str()), (FaultKind::Unavailable, "cannot put /data/a/b"));
+    }
 }

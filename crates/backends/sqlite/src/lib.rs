@@ -3,7 +3,7 @@
 //! One process owns the data directory; a lock file keeps a second one out. All statements run on one writer thread, which
 //! takes whatever is ready into one transaction and answers when that is on the disk: concurrent callers share the cost of
 //! a sync, a lone one pays for it alone. Who holds which message is kept in memory, since it ends with the process; what
-//! is kept on disk is what must outlive it.
+//! is kept on disk is what must outlive it. `design.md` beside this crate says what is promised, how, and what it costs.
 #![forbid(unsafe_code)]
 
 mod fault;
