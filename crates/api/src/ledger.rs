@@ -32,8 +32,8 @@ pub struct ChildRecord {
 /// Most children in one [`Ledger::admit`].
 pub const MAX_ADMIT: usize = 500;
 
-/// How long the caller of the [`Ledger::settle`] that froze a scan has for finishing it, before the scan shows among the
-/// overdue ones.
+/// How long the caller of the [`Ledger::settle`] that froze a scan has for finishing it, before the scan shows among
+/// the overdue ones.
 pub const FINISH_LEASE: Duration = Duration::from_secs(60);
 
 /// How long attempts at payloads of a scan that the ledger does not know are remembered.
@@ -133,18 +133,18 @@ pub enum Claim {
 
 /// Keeps scans. Every implementation passes the ledger suite of the test kit.
 ///
-/// `now` is the caller's clock. It is compared with earlier values of other callers, so clocks of a fleet are expected to
-/// agree within a few seconds; only deadlines, leases and tombstones depend on it, never the end state.
+/// `now` is the caller's clock. It is compared with earlier values of other callers, so clocks of a fleet are expected
+/// to agree within a few seconds; only deadlines, leases and tombstones depend on it, never the end state.
 #[async_trait]
 pub trait Ledger: Send + Sync {
     /// Opens a scan with all its roots outstanding; for scans of several roots, before their tasks are published.
     /// Idempotent.
     async fn open(&self, scan: ScanId, head: &ScanHead, now: Timestamp) -> Result<(), Fault>;
 
-    /// Admits children of `parent`, in order, within the budgets of the scan. Each new child counts once, whoever admits
-    /// it again; a refused one is not recorded. `head` is given by the task of a root and opens the scan if need be. A
-    /// `parent` that the ledger does not know, in a scan that it knows, becomes outstanding, uncharged: the scan must not
-    /// finish while somebody works on it.
+    /// Admits children of `parent`, in order, within the budgets of the scan. Each new child counts once, whoever
+    /// admits it again; a refused one is not recorded. `head` is given by the task of a root and opens the scan if need
+    /// be. A `parent` that the ledger does not know, in a scan that it knows, becomes outstanding, uncharged: the scan
+    /// must not finish while somebody works on it.
     ///
     /// # Errors
     /// [`crate::FaultKind::Unavailable`]; [`crate::FaultKind::Refused`] for more than [`MAX_ADMIT`] children.
@@ -157,9 +157,9 @@ pub trait Ledger: Send + Sync {
         now: Timestamp,
     ) -> Result<Admitted, Fault>;
 
-    /// Records an outcome, unless the payload has one, and closes the payload. A payload that the ledger does not know, in
-    /// a scan that it knows, is admitted by this, uncharged. The scan is frozen as complete when nothing is outstanding any
-    /// more; whoever did that holds it for [`FINISH_LEASE`].
+    /// Records an outcome, unless the payload has one, and closes the payload. A payload that the ledger does not know,
+    /// in a scan that it knows, is admitted by this, uncharged. The scan is frozen as complete when nothing is
+    /// outstanding any more; whoever did that holds it for [`FINISH_LEASE`].
     async fn settle(
         &self,
         scan: ScanId,
@@ -168,23 +168,24 @@ pub trait Ledger: Send + Sync {
         now: Timestamp,
     ) -> Result<Settled, Fault>;
 
-    /// Counts an attempt at a payload and says how many there were, this one included. For redelivered work only. Does not
-    /// open the scan; a closed one is not counted any more (the answer is 1).
+    /// Counts an attempt at a payload and says how many there were, this one included. For redelivered work only. Does
+    /// not open the scan; a closed one is not counted any more (the answer is 1).
     async fn begin(&self, scan: ScanId, payload: PayloadId, now: Timestamp) -> Result<u32, Fault>;
 
-    /// What the scan has spent of its budgets: (payloads, bytes) admitted. `None` for a scan that is neither open nor frozen.
+    /// What the scan has spent of its budgets: (payloads, bytes) admitted. `None` for a scan that is neither open nor
+    /// frozen.
     async fn spent(&self, scan: ScanId) -> Result<Option<(u64, u64)>, Fault>;
 
     /// A frozen scan; `None` unless it is frozen.
     async fn frozen(&self, scan: ScanId) -> Result<Option<FrozenScan>, Fault>;
 
-    /// Ends a frozen scan: its outcomes are dropped, a tombstone stays for `keep`. Idempotent; does nothing to a scan that
-    /// is not frozen.
+    /// Ends a frozen scan: its outcomes are dropped, a tombstone stays for `keep`. Idempotent; does nothing to a scan
+    /// that is not frozen.
     async fn close(&self, scan: ScanId, keep: Duration, now: Timestamp) -> Result<(), Fault>;
 
-    /// Open scans whose own deadline (budget of time after their start) was over before `horizon`, and frozen scans whose
-    /// lease is over; at most `limit`, those first whose time ended first. The caller passes a `horizon` behind now by whatever
-    /// time must not count.
+    /// Open scans whose own deadline (budget of time after their start) was over before `horizon`, and frozen scans
+    /// whose lease is over; at most `limit`, those first whose time ended first. The caller passes a `horizon` behind
+    /// now by whatever time must not count.
     async fn overdue(&self, horizon: Timestamp, now: Timestamp, limit: usize) -> Result<Vec<Overdue>, Fault>;
 
     /// Freezes an overdue scan as partial, or takes over a frozen one whose lease is over, for `lease`.

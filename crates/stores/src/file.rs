@@ -30,8 +30,8 @@ impl Default for FileStoreOptions {
 
 /// Keeps payloads beneath one directory: `YYYYMMDD/ab/<sha256>`, and free names beneath `quarantine`.
 ///
-/// Objects are written under another name and then linked, so that a crash leaves whole objects only. Leftovers of a crash
-/// (`<sha256>#<n>`) go with their day.
+/// Objects are written under another name and then linked, so that a crash leaves whole objects only. Leftovers of a
+/// crash (`<sha256>#<n>`) go with their day.
 #[derive(Clone)]
 pub struct FileStore {
     root: PathBuf,

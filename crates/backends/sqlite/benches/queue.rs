@@ -1,6 +1,7 @@
 //! What a payload costs in the file: published, delivered and acknowledged, with more and more others waiting.
 //!
-//! `cargo bench -p stoq-sqlite -- [directory]`; the directory, by default a temporary one, decides which disk is measured.
+//! `cargo bench -p stoq-sqlite -- [directory]`; the directory, by default a temporary one, decides which disk is
+//! measured.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark ends at the first error, and prints")]
 
 use std::env;

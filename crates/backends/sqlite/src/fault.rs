@@ -25,13 +25,15 @@ pub(crate) fn of(what: &str, error: rusqlite::Error) -> Fault {
     Fault::because(kind, format!("{what}{advice}"), error)
 }
 
-/// After the sync of a file failed, what the kernel still remembers of it may be wrong: only a new start reads the truth.
+/// After the sync of a file failed, what the kernel still remembers of it may be wrong: only a new start reads the
+/// truth.
 pub(crate) fn is_fatal(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|e| e.extended_code);
     matches!(code, Some(rusqlite::ffi::SQLITE_IOERR_FSYNC | rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC))
 }
 
-/// Whether the jobs of a transaction would each fail the same way, and wait as long for it, if they were tried one by one.
+/// Whether the jobs of a transaction would each fail the same way, and wait as long for it, if they were tried one by
+/// one.
 pub(crate) fn concerns_all(error: &rusqlite::Error) -> bool {
     is_fatal(error) || matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }

@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 
 /// Bits of a key that number the messages of one subscription; the bits above are the subscription's own number.
 const MESSAGE_BITS: u32 = 43;
-/// How many messages ahead of the last one read may be marked as perhaps delivered. The mark moves with transactions that
-/// happen anyway; only if none does, reading takes one of its own.
+/// How many messages ahead of the last one read may be marked as perhaps delivered. The mark moves with transactions
+/// that happen anyway; only if none does, reading takes one of its own.
 const MARK_AHEAD: i64 = 512;
 /// Bytes of bodies that one read brings, the last message excepted.
 const READ_BYTES: usize = 4 << 20;

@@ -1,9 +1,10 @@
 //! Queue and ledger in one SQLite file, with group commit.
 //!
-//! One process owns the data directory; a lock file keeps a second one out. All statements run on one writer thread, which
-//! takes whatever is ready into one transaction and answers when that is on the disk: concurrent callers share the cost of
-//! a sync, a lone one pays for it alone. Who holds which message is kept in memory, since it ends with the process; what
-//! is kept on disk is what must outlive it. `design.md` beside this crate says what is promised, how, and what it costs.
+//! One process owns the data directory; a lock file keeps a second one out. All statements run on one writer thread,
+//! which takes whatever is ready into one transaction and answers when that is on the disk: concurrent callers share
+//! the cost of a sync, a lone one pays for it alone. Who holds which message is kept in memory, since it ends with the
+//! process; what is kept on disk is what must outlive it. `design.md` beside this crate says what is promised, how, and
+//! what it costs.
 #![forbid(unsafe_code)]
 
 mod fault;
@@ -56,8 +57,8 @@ impl Sqlite {
     /// Opens the database in `directory`; makes both if they are not there. Blocks while it does.
     ///
     /// # Errors
-    /// [`stoq_api::FaultKind::Misconfigured`] if another process uses the directory, it cannot be written, or the file in
-    /// it is not one that this version can use; the text says what to do.
+    /// [`stoq_api::FaultKind::Misconfigured`] if another process uses the directory, it cannot be written, or the file
+    /// in it is not one that this version can use; the text says what to do.
     pub fn open(directory: &Path, options: SqliteOptions) -> Result<Self, Fault> {
         let lock = LockFile::take(directory)?;
         let path = directory.join(DATABASE);
@@ -72,8 +73,8 @@ impl Sqlite {
         SqliteQueue::new(Arc::clone(&self.writer), Arc::clone(&self.lanes), name, None)
     }
 
-    /// The queue of that name. Publishing is refused as unavailable while a subscription has `bound` messages or more; one
-    /// call's messages go in together.
+    /// The queue of that name. Publishing is refused as unavailable while a subscription has `bound` messages or more;
+    /// one call's messages go in together.
     pub fn bounded_queue(&self, name: &str, bound: u64) -> SqliteQueue {
         SqliteQueue::new(Arc::clone(&self.writer), Arc::clone(&self.lanes), name, Some(bound))
     }
@@ -83,8 +84,8 @@ impl Sqlite {
         SqliteLedger::new(Arc::clone(&self.writer))
     }
 
-    /// Finishes what was asked for so far, closes the file and gives the directory free. Whatever is asked later, through
-    /// any handle, is refused as unavailable; subscribers get the end of their queue.
+    /// Finishes what was asked for so far, closes the file and gives the directory free. Whatever is asked later,
+    /// through any handle, is refused as unavailable; subscribers get the end of their queue.
     pub async fn close(&self) {
         self.writer.stop().await;
     }

@@ -1,7 +1,7 @@
 //! Archivers: payloads kept for good and brought back.
 //!
-//! One folder an archiver. Each keeps a payload whole or not at all, keeps the first of two that claim the same name, and
-//! brings back nothing from outside of the place that it is configured for.
+//! One folder an archiver. Each keeps a payload whole or not at all, keeps the first of two that claim the same name,
+//! and brings back nothing from outside of the place that it is configured for.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Failures at chosen moments: wrappers round any queue, ledger and store that share one [`FaultPlan`].
 //!
-//! A test runs its subject once with a plan that does nothing, to learn how many operations there are, and then once for
-//! each operation and each kind of [`Trouble`]: what must hold, must hold after every one of them.
+//! A test runs its subject once with a plan that does nothing, to learn how many operations there are, and then once
+//! for each operation and each kind of [`Trouble`]: what must hold, must hold after every one of them.
 
 mod ledger;
 mod queue;
@@ -38,8 +38,8 @@ impl Trouble {
     pub const ALL: [Self; 4] = [Self::Before, Self::After, Self::CrashBefore, Self::CrashAfter];
 }
 
-/// When what goes wrong, for all wrappers that share it. One plan is one life of a process: after a crash no operation of
-/// the plan ends any more, and whoever waits for one is to be dropped and started again with another plan.
+/// When what goes wrong, for all wrappers that share it. One plan is one life of a process: after a crash no operation
+/// of the plan ends any more, and whoever waits for one is to be dropped and started again with another plan.
 #[derive(Clone)]
 pub struct FaultPlan(Arc<Plan>);
 

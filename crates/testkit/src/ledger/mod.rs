@@ -22,8 +22,8 @@ pub trait LedgerHarness: Send {
     /// A client's view of the one ledger.
     async fn ledger(&mut self) -> Arc<dyn Ledger>;
 
-    /// Ends the client as hard as can be (or the server) and starts it again. `false` if the implementation keeps nothing
-    /// beyond its life.
+    /// Ends the client as hard as can be (or the server) and starts it again. `false` if the implementation keeps
+    /// nothing beyond its life.
     async fn reopen(&mut self) -> bool;
 }
 

@@ -272,7 +272,8 @@ pub(super) async fn loses_nothing_to_cancelled_waits(harness: &mut dyn QueueHarn
     let mut turns = 0_usize;
     while got.len() < COUNT {
         turns += 1;
-        // Each wait gets a different number of turns of the runtime before it is cut off; now and then one is let through.
+        // Each wait gets a different number of turns of the runtime before it is cut off; now and then one is let
+        // through.
         let patience = turns % 17;
         let cut = async {
             for _ in 0..patience {

@@ -1,8 +1,8 @@
 //! `filedir`: payloads as files below `archive_dir`, named after their content, or after their payload and the day.
 //!
-//! A file appears whole or not at all: it is written beside its place under another name, flushed and renamed. One that is
-//! there already is kept. What a task asks for is opened beneath `archive_dir` without following links, whatever path the
-//! task names.
+//! A file appears whole or not at all: it is written beside its place under another name, flushed and renamed. One that
+//! is there already is kept. What a task asks for is opened beneath `archive_dir` without following links, whatever
+//! path the task names.
 
 mod config;
 mod read;
