@@ -1,0 +1,248 @@
+//! What the engine adds to the libraries that it drives: CPU time of whole scans in memory, against the bare library calls
+//! on the same bytes in the same run.
+//!
+//! `cargo bench -p stoq --bench engine`. Each figure is a median of several rounds that take turns, in CPU time of this
+//! process and its slots together, so that it is a figure per core and other load on the machine matters little.
+#![expect(clippy::unwrap_used, reason = "a measurement stops at the first surprise")]
+#![expect(clippy::print_stdout, reason = "a measurement is printed")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use md5::Digest as _;
+use serde_json::json;
+use stoq_api::ledger::Ledger;
+use stoq_api::plugin::{NotTold, Provider, Reference, Root, RootBytes};
+use stoq_api::queue::{Prefetch, Queue};
+use stoq_api::response::EngineInfo;
+use stoq_api::scanner::{Build, SourceFile};
+use stoq_api::{Budgets, Content, Fault, PayloadMeta, RequestMeta};
+use stoq_engine::intake::{Intake, IntakeSettings};
+use stoq_engine::rules::Rules;
+use stoq_engine::{Lanes, Plan, PlannedPlugin, Surroundings, Worker, rounds, surroundings};
+use stoq_jail::{Inline, Pool, PoolConfig, Runner};
+use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
+use tokio_util::sync::CancellationToken;
+
+const FILES: usize = 4_096;
+const ROUNDS: usize = 5;
+const RULES: &str = include_str!("../../scanners/benches/rules70.yar");
+
+fn build(config: &[u8]) -> Result<stoq_jail::Hello, String> {
+    rounds::build(config, &stoq_scanners::registry())
+}
+
+fn main() {
+    stoq_jail::enter_if_asked(build);
+    let corpus = corpus();
+    let bytes: usize = corpus.iter().map(Bytes::len).sum();
+    println!("{} payloads, {:.1} MB, 70 rules, {ROUNDS} rounds", corpus.len(), bytes as f64 / 1e6);
+    let (mut bare, mut inline, mut jailed) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        bare.push(cost(|| bare_calls(&corpus)));
+        let nothing = cost(|| engine(&[], false));
+        inline.push(cost(|| engine(&corpus, false)).saturating_sub(nothing));
+        let nothing = cost(|| engine(&[], true));
+        jailed.push(cost(|| engine(&corpus, true)).saturating_sub(nothing));
+    }
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / corpus.len() as f64;
+    let (bare, inline, jailed) = (median(bare), median(inline), median(jailed));
+    println!("bare calls       {:8.1} us a payload", each(bare));
+    println!(
+        "engine, no jail  {:8.1} us a payload  ratio {:.2}",
+        each(inline),
+        bare.as_secs_f64() / inline.as_secs_f64()
+    );
+    println!(
+        "engine, jailed   {:8.1} us a payload  ratio {:.2}",
+        each(jailed),
+        bare.as_secs_f64() / jailed.as_secs_f64()
+    );
+}
+
+fn median(mut all: Vec<Duration>) -> Duration {
+    all.sort_unstable();
+    all[all.len() / 2]
+}
+
+/// CPU time that `work` takes, in this process and in children that end meanwhile.
+fn cost(work: impl FnOnce()) -> Duration {
+    let before = used();
+    work();
+    used() - before
+}
+
+fn used() -> Duration {
+    let clock = |path: &str, fields: [usize; 4]| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let fields_of: Vec<&str> = text.rsplit(") ").next().unwrap().split(' ').collect();
+        fields.iter().map(|at| fields_of[*at].parse::<u64>().unwrap()).sum::<u64>()
+    };
+    // utime, stime, cutime, cstime of proc_pid_stat(5), counted from the state behind the name; in hundredths of a second.
+    Duration::from_millis(clock("/proc/self/stat", [11, 12, 13, 14]) * 10)
+}
+
+fn bare_calls(corpus: &[Bytes]) {
+    let mut compiler = boreal::Compiler::new();
+    compiler.add_rules_str(RULES).unwrap();
+    let scanner = compiler.finalize();
+    for content in corpus {
+        black_box(sha2::Sha256::digest(content));
+        black_box(md5::Md5::digest(content));
+        black_box(sha1::Sha1::digest(content));
+        black_box(file_format::FileFormat::from_bytes(content));
+        black_box(scanner.scan_mem(content).unwrap().rules.len());
+    }
+}
+
+fn engine(corpus: &[Bytes], jail: bool) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let plan = plan();
+    let config = serde_json::to_vec(&plan).unwrap();
+    let runner: Arc<dyn Runner> = if jail {
+        Arc::new(Pool::start(PoolConfig { slots: 2, ..PoolConfig::default() }, config.into()).unwrap())
+    } else {
+        Arc::new(Inline::start(build, &config, 2, std::env::temp_dir()).unwrap())
+    };
+    runtime.block_on(run(corpus, &plan, runner));
+}
+
+fn plan() -> Plan {
+    let plain =
+        |name: &str, build: Build| PlannedPlugin { name: name.into(), build, required_workers: BTreeSet::new() };
+    let rules = SourceFile { option: "worker_rules".into(), name: "rules70.yar".into(), content: RULES.into() };
+    let options = json!({ "dispatch_rules": [], "worker_rules": ["rules70.yar"] });
+    let yara = Build { options: options.as_object().unwrap().clone(), files: vec![rules] };
+    Plan {
+        plugins: vec![plain("hash", Build::default()), plain("mimetype", Build::default()), plain("yara", yara)],
+        always: ["hash", "mimetype", "yara"].map(String::from).to_vec(),
+        max_required_depth: 10,
+        plugin_deadline_ms: 60_000,
+        ..Plan::default()
+    }
+}
+
+async fn run(corpus: &[Bytes], plan: &Plan, runner: Arc<dyn Runner>) {
+    let results = Arc::new(MemoryQueue::bounded("results", 256));
+    let around = Arc::new(Surroundings {
+        lanes: Lanes {
+            children: Arc::new(MemoryQueue::new("children")),
+            roots: Arc::new(MemoryQueue::bounded("roots", 256)),
+            results: Arc::clone(&results) as Arc<dyn Queue>,
+            dead: Arc::new(MemoryQueue::new("dead")),
+        },
+        ledger: Arc::new(MemoryLedger::new()) as Arc<dyn Ledger>,
+        store: Arc::new(MemoryStore::new()),
+        files: Arc::default(),
+        runner,
+        plugins: plan.plugins.iter().map(|plugin| plugin.name.clone()).collect(),
+        externals: BTreeMap::new(),
+        rules: Rules::default(),
+        archivers: BTreeMap::new(),
+        decorators: BTreeMap::new(),
+        engine: EngineInfo::default(),
+        settings: surroundings::Settings { coupled: true, ..surroundings::Settings::default() },
+    });
+    around.lanes.declare(&["drain"]).await.unwrap();
+    let (stop, force) = (CancellationToken::new(), CancellationToken::new());
+    let worker = Worker::new(Arc::clone(&around));
+    let (s, f) = (stop.clone(), force.clone());
+    let working = tokio::spawn(async move { worker.run(&s, &f).await });
+    let wanted = corpus.len();
+    let draining = tokio::spawn(async move {
+        let mut deliveries = results.subscribe("drain", Prefetch { messages: 256 }).await.unwrap();
+        for _ in 0..wanted {
+            let delivery = deliveries.next().await.unwrap().unwrap();
+            black_box(delivery.message.body.len());
+            delivery.ack().await.unwrap();
+        }
+    });
+    let intake = Intake::new(
+        around,
+        IntakeSettings {
+            source: "bench".into(),
+            budgets: Budgets::default(),
+            start_dispatch: Vec::new(),
+            request_meta: RequestMeta::default(),
+            tenant: None,
+        },
+    );
+    let payloads = corpus.to_vec();
+    intake.run(&mut InMemory(payloads.into_iter().enumerate()), &stop).await.unwrap();
+    draining.await.unwrap();
+    stop.cancel();
+    working.await.unwrap().unwrap();
+}
+
+/// A provider of payloads that are in memory already.
+struct InMemory(std::iter::Enumerate<std::vec::IntoIter<Bytes>>);
+
+#[async_trait]
+impl Provider for InMemory {
+    async fn next(&mut self) -> Result<Option<Reference>, Fault> {
+        Ok(self.0.next().map(|(number, content)| Reference {
+            identity: number.to_le_bytes().to_vec(),
+            roots: vec![Root { bytes: RootBytes::Content(Content::Bytes(content)), meta: PayloadMeta::default() }],
+            request_meta: RequestMeta::default(),
+            taken: Box::new(NotTold),
+        }))
+    }
+}
+
+/// Texts, markup, code, and compressed-looking content behind the magics of usual formats; 1 to 48 KiB, 12.5 KiB on
+/// average; the same every time.
+fn corpus() -> Vec<Bytes> {
+    const MAGICS: [&[u8]; 8] = [
+        b"MZ\x90\0\x03\0\0\0",
+        b"%PDF-1.7\n",
+        b"PK\x03\x04",
+        b"\x7fELF\x02\x01\x01",
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xe0",
+        b"\x1f\x8b\x08\0",
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+    ];
+    const WORDS: [&str; 12] = [
+        "the ",
+        "function ",
+        "return ",
+        "<div class=\"a\">",
+        "</div>\n",
+        "value = ",
+        "http://example.com/ ",
+        "import os\n",
+        "{\"key\": ",
+        "1234567890 ",
+        "\r\n",
+        "select * from ",
+    ];
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    (0..FILES)
+        .map(|number| {
+            let size = 1024 + next(23 << 10) as usize + if number % 8 == 0 { 24 << 10 } else { 0 };
+            let mut content = Vec::with_capacity(size + 32);
+            if number % 2 == 0 {
+                content.extend_from_slice(MAGICS[next(8) as usize]);
+                while content.len() < size {
+                    content.extend_from_slice(&next(u64::MAX).to_le_bytes());
+                }
+            } else {
+                while content.len() < size {
+                    content.extend_from_slice(WORDS[next(12) as usize].as_bytes());
+                }
+            }
+            content.truncate(size);
+            Bytes::from(content)
+        })
+        .collect()
+}
