@@ -37,7 +37,8 @@ rule executable_to_pecarve
         $image = { (4D 5A | 5A 4D) [2-510] 54 68 69 73 20 70 72 6F 67 72 61 6D 20
             (63 61 6E 6E 6F 74 | 6D 75 73 74 | 72 65 71 75 69 72 65 73) 20 }
     condition:
-        $image
+        // Members of a tar lie in it as they are: they are looked at when decompress has taken them out.
+        $image and (filesize < 262 or uint32be(257) != 0x75737461)
 }
 
 rule mail_to_smtp

@@ -44,6 +44,8 @@ pub struct Examined {
 pub struct Hints {
     /// Its media type.
     pub mimetype: Option<String>,
+    /// The password that opened it: it may open what lies inside as well.
+    pub password: Option<String>,
 }
 
 /// Examines several payloads, in one request to a slot where they are small.

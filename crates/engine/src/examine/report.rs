@@ -15,6 +15,8 @@ use crate::surroundings::Surroundings;
 
 /// Characters of a text that a slot said, beyond which it is cut.
 const MAX_TEXT: usize = 4_000;
+/// Characters of a hint for children.
+const MAX_HINT: usize = 128;
 /// Reasons for one run.
 const MAX_WHY: usize = 50;
 
@@ -115,10 +117,20 @@ impl Merged {
         self.outcome.not_run.sort_by(|a, b| a.plugin.cmp(&b.plugin));
         self.outcome.errors.sort();
         self.outcome.errors.dedup();
-        let mimetype = self.outcome.runs.iter().find(|run| run.plugin == "mimetype").and_then(|run| {
-            run.result.as_ref()?.value().get("mimetype")?.as_str().map(|name| name.chars().take(100).collect())
-        });
-        Examined { outcome: self.outcome, children: self.children, clean: self.clean, hints: Hints { mimetype } }
+        // Nobody is told anything if nothing came out of the payload.
+        let hints = if self.children.is_empty() {
+            Hints::default()
+        } else {
+            Hints { mimetype: self.said("mimetype", "mimetype"), password: self.said("decompress", "password") }
+        };
+        Examined { outcome: self.outcome, children: self.children, clean: self.clean, hints }
+    }
+
+    /// A text in a worker's result.
+    fn said(&self, worker: &str, member: &str) -> Option<String> {
+        let run = self.outcome.runs.iter().find(|run| run.plugin == worker)?;
+        let value = run.result.as_ref()?.value();
+        Some(value.get(member)?.as_str()?.chars().take(MAX_HINT).collect())
     }
 
     fn child(&mut self, task: &Task, plugin: &str, meta: stoq_api::PayloadMeta, content: Content, sha256: Sha256) {

@@ -217,7 +217,7 @@ fn line(task: &Task, outcome: &Outcome, plugin: &str, hints: &Hints) -> Vec<Ance
             name: task.payload_meta.filename().map(|name| name.chars().take(MAX_NAME).collect()),
             mimetype: hints.mimetype.clone(),
             plugin: plugin.to_owned(),
-            passwords: passwords(task),
+            passwords: passwords(task, hints),
         });
     }
     if line.len() > MAX_ANCESTORS {
@@ -226,11 +226,12 @@ fn line(task: &Task, outcome: &Outcome, plugin: &str, hints: &Hints) -> Vec<Ance
     line
 }
 
-/// Passwords that travelled with the payload: they may open what lies inside.
-fn passwords(task: &Task) -> Vec<String> {
+/// Passwords that opened the payload or travelled with it: they may open what lies inside.
+fn passwords(task: &Task, hints: &Hints) -> Vec<String> {
     const MOST: usize = 20;
     const LONGEST: usize = 128;
     let listed = task.payload_meta.extra_data.get("passwords").and_then(serde_json::Value::as_array);
     let texts = listed.into_iter().flatten().filter_map(|p| p.as_str());
-    texts.filter(|p| p.len() <= LONGEST).take(MOST).map(str::to_owned).collect()
+    let known = hints.password.iter().map(String::as_str).chain(texts);
+    known.filter(|p| p.len() <= LONGEST).take(MOST).map(str::to_owned).collect()
 }

@@ -1,3 +1,5 @@
+//! Names of formats, told apart on the smallest samples that show them.
+
 use std::io::Write as _;
 
 use super::*;
