@@ -86,6 +86,22 @@ pub(crate) fn warn(problems: &[Problem]) {
     }
 }
 
+/// Says which of stoQ's Python plugins were named and are not run.
+pub(crate) fn warn_of_python(folders: &[std::path::PathBuf]) {
+    for folder in folders {
+        let names = commands::list::python_plugins(folder);
+        let folder = folder.to_string_lossy();
+        let folder = stoq_runtime::escape::visible(&folder);
+        match names.as_slice() {
+            [] => say(&format!("warning: --plugin-dir {folder}: there are no .stoq files in it")),
+            names => say(&format!(
+                "warning: --plugin-dir {folder}: this version does not run Python plugins; left out: {}",
+                stoq_runtime::escape::visible(&names.join(", "))
+            )),
+        }
+    }
+}
+
 /// Says what was left out while plugins were built.
 pub(crate) fn warn_of_plugins(warnings: &[(String, String)]) {
     for (plugin, text) in warnings {

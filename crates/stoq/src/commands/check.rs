@@ -15,6 +15,7 @@ use crate::wiring::{app, config, plan};
 
 pub(crate) fn run(common: &CommonArgs, out: &mut dyn Write) -> Result<Exit> {
     let loaded = config::read(common, Vec::new())?;
+    crate::warn_of_python(&common.plugin_dir);
     let mut notes: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     let plan = plan::plan(&loaded, &[]).map_err(|problems| UsageError(config::shown(&problems)))?;
     Rules::compile(&plan.rules).map_err(|problems| UsageError(problems.join("\n")))?;

@@ -28,6 +28,7 @@ pub(crate) async fn run(args: RunArgs, shutdown: &Shutdown) -> Result<Exit> {
     }
     let loaded = config::read(&args.common, flags)?;
     crate::warn(&loaded.warnings);
+    crate::warn_of_python(&args.common.plugin_dir);
     crate::start_logs(&loaded.settings)?;
     let dir = loaded.settings.core.data_dir.clone();
     fs::create_dir_all(&dir).with_context(|| format!("cannot make the data directory {}", dir.display()))?;

@@ -32,6 +32,7 @@ const SOURCE: &str = "scan";
 pub(crate) async fn run(args: ScanArgs, shutdown: &Shutdown) -> Result<Exit> {
     let loaded = config::read(&args.common, args.routes.flags())?;
     crate::warn(&loaded.warnings);
+    crate::warn_of_python(&args.common.plugin_dir);
     crate::start_logs(&loaded.settings)?;
     let named = !args.routes.connectors.is_empty();
     let folder = tempfile::Builder::new().prefix("stoq-").tempdir().context("cannot make a temporary folder")?;
