@@ -7,23 +7,19 @@ rule archive_to_decompress
         description = "Archives and compressed files that can be opened"
         plugin = "decompress"
         save = "true"
-    strings:
-        $ace = "**ACE**"
     condition:
         // ZIP: local header, empty archive, spanned archive
         uint32be(0) == 0x504b0304 or uint32be(0) == 0x504b0506 or uint32be(0) == 0x504b0708 or
-        // gzip, bzip2, xz, zstd, 7z, cabinet
+        // gzip, bzip2, xz, zstd, 7z
         uint16be(0) == 0x1f8b or
         (uint16be(0) == 0x425a and uint8(2) == 0x68 and uint32be(4) == 0x31415926) or
         (uint32be(0) == 0xfd377a58 and uint16be(4) == 0x5a00) or
         uint32be(0) == 0x28b52ffd or
         (uint32be(0) == 0x377abcaf and uint16be(4) == 0x271c) or
-        (uint32be(0) == 0x4d534346 and uint32(4) == 0) or
         // LZMA without a container: its usual properties, and a size that is unknown or below a terabyte
         (uint8(0) == 0x5d and uint16(1) == 0 and ((uint32(5) == 0xffffffff and uint32(9) == 0xffffffff) or uint32(9) < 0x100)) or
         // tar, by the mark in its first header
-        (uint32be(257) == 0x75737461 and uint8(261) == 0x72) or
-        $ace at 7
+        (uint32be(257) == 0x75737461 and uint8(261) == 0x72)
 }
 
 rule executable_to_pecarve

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::FutureExt;
 use stoq_api::payload::RequestMeta;
 use stoq_api::plugin::{Provider, Reference, Root, RootBytes, Taken};
+use stoq_api::queue::Message;
 use stoq_api::store::StoreKey;
 use stoq_api::task::ScanHead;
 use stoq_api::{Budgets, Content, Fault, FaultKind, Location, PayloadId, RootRef, ScanId, Sha256, Task, Timestamp};
@@ -84,7 +85,12 @@ impl Intake {
                     None => break,
                 }
             }
-            self.take(batch).await?;
+            // What was not told to its source as taken comes again.
+            tokio::select! {
+                biased;
+                taken = self.take(batch) => taken?,
+                () = stop.cancelled() => return Ok(()),
+            }
             if ended {
                 return Ok(());
             }
@@ -103,14 +109,24 @@ impl Intake {
             takens.push(taken);
         }
         let messages = lanes::pack(&tasks)?;
-        let lane = &self.around.lanes.roots;
-        self.around.patiently("publish tasks", || lane.publish(messages.clone())).await?;
+        self.publish(&messages).await?;
         for taken in takens {
             taken.taken().await?;
             self.progress.taken.fetch_add(1, Ordering::Relaxed);
         }
         self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// A full or absent lane stops the intake for as long as it lasts: that is how overload reaches the source.
+    async fn publish(&self, messages: &[Message]) -> Result<(), Fault> {
+        let lane = &self.around.lanes.roots;
+        loop {
+            match self.around.patiently("publish tasks", || lane.publish(messages.to_vec())).await {
+                Err(fault) if fault.is_transient() => {}
+                other => return other,
+            }
+        }
     }
 
     async fn tasks(&self, reference: Reference) -> Result<(Vec<Task>, Box<dyn Taken>), Fault> {

@@ -9,7 +9,10 @@ pub(crate) mod tool;
 
 use std::io;
 
-use landlock::{ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetCreated, Scope};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, Ruleset, RulesetAttr, RulesetCreated,
+    Scope,
+};
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
@@ -43,6 +46,12 @@ pub struct Applied {
     pub seccomp: bool,
     /// The slot runs as a user that is not root.
     pub unprivileged: bool,
+}
+
+/// Whether this kernel has Landlock at all, so that tools, which need it, can be locked in. Restricts nobody.
+pub(crate) fn has_landlock() -> bool {
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    ruleset.handle_access(AccessFs::from_all(ABI::V1)).and_then(|ruleset| ruleset.create()).is_ok()
 }
 
 /// What a sandbox is set up from.

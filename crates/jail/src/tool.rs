@@ -166,6 +166,11 @@ struct Inner {
 }
 
 impl Tool {
+    /// Whether this kernel can lock a tool in as [`Mode::Require`] asks for.
+    pub fn is_supported() -> bool {
+        crate::sandbox::has_landlock()
+    }
+
     /// Prepares a tool. A script is run by the interpreter that it names.
     ///
     /// # Errors

@@ -50,6 +50,8 @@ pub(crate) enum Command {
 pub(crate) enum ConfigCommand {
     /// Print the effective configuration, with where each value comes from; secrets are masked
     Show(CommonArgs),
+    /// Print every key there is, with its default and what it means, as a file to start from
+    Reference,
 }
 
 /// What all commands that read a configuration have in common.
@@ -151,6 +153,8 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
+    /// Only these plugins
+    pub(crate) names: Vec<String>,
     /// Folders with stoQ's Python plugins, which are listed too
     #[arg(long, value_name = "DIR", num_args = 1..)]
     pub(crate) plugin_dir: Vec<PathBuf>,

@@ -44,6 +44,7 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::List(args) => commands::list::run(&args, out),
         Command::Check(args) => commands::check::run(&args, out),
         Command::Config { command: ConfigCommand::Show(args) } => commands::config::show(&args, out),
+        Command::Config { command: ConfigCommand::Reference } => commands::config::reference(out),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stoq", out);
             Ok(Exit::Clean)

@@ -76,7 +76,11 @@ pub(crate) async fn run(
         () = shutdown.stopping() => Ok(()),
     };
     stops.worker.cancel();
-    working.await.context("the worker failed")??;
+    let grace = app.loaded.settings.core.grace.get();
+    match shutdown.within(grace, working).await {
+        Some(worked) => worked.context("the worker failed")??,
+        None => tracing::warn!("what was in hand after the grace period is given back"),
+    }
     stops.connectors.cancel();
     while let Some(part) = parts.join_next().await {
         part.context("a connector failed")??;

@@ -9,7 +9,7 @@ use stoq_api::scanner::{OptionInfo, PluginInfo, PluginKind};
 use stoq_runtime::escape::visible;
 
 use crate::cli::ListArgs;
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::wiring::app::infos;
 
 /// Folders within a plugin folder that are looked into.
@@ -23,10 +23,18 @@ struct Listed {
 }
 
 pub(crate) fn run(args: &ListArgs, out: &mut dyn Write) -> Result<Exit> {
+    let all = merged(infos());
+    if let Some(unknown) = args.names.iter().find(|name| !all.contains_key(name.as_str())) {
+        let known = all.keys().copied().collect::<Vec<_>>().join(", ");
+        return Err(UsageError(format!("no plugin is called {unknown:?}; there are {known}")).into());
+    }
     let version = env!("CARGO_PKG_VERSION");
     let title = format!("stoQ :: v{version} :: an automated analysis framework");
     writeln!(out, "{title}\n{}", "-".repeat(title.len()))?;
-    for (name, plugin) in merged(infos()) {
+    for (name, plugin) in all {
+        if !args.names.is_empty() && !args.names.iter().any(|wanted| wanted == name) {
+            continue;
+        }
         writeln!(out, "{name:20} v{version:10}{}", plugin.description)?;
         let kinds: Vec<&str> = plugin.kinds.iter().map(|kind| kind.name()).collect();
         writeln!(out, "\t\t\t\t- {:20}", kinds.join(", "))?;

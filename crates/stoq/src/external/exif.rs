@@ -36,6 +36,12 @@ pub(crate) fn worker(loaded: &Loaded, scratch_dir: &Path) -> Result<Option<ExifT
         JailMode::Require => Mode::Require,
         JailMode::Prefer | JailMode::Off => Mode::Prefer,
     };
+    if mode == Mode::Require && !Tool::is_supported() {
+        tracing::warn!(
+            "this kernel has no Landlock, without which ExifTool is not run; the built-in reader of exif is used"
+        );
+        return Ok(None);
+    }
     let Some(program) = find(bin.unwrap_or("exiftool")) else { return Ok(None) };
     let lines = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let profile = ToolProfile {

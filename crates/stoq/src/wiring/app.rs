@@ -60,9 +60,9 @@ impl App {
         let dir = match backing {
             Backing::Memory(dir) | Backing::Data(dir) => (*dir).to_path_buf(),
         };
-        let spool_dir = settings.scan.spool_dir.clone().unwrap_or_else(|| dir.join("spool"));
-        std::fs::create_dir_all(&spool_dir)
-            .with_context(|| format!("cannot make the folder {}", spool_dir.display()))?;
+        // The queues come first: whoever has them has the data directory to himself.
+        let (lanes, ledger, persistent) = queues(backing)?;
+        let spool_dir = spool(settings, &dir)?;
         let externals = external::workers(&loaded, &spool_dir)?;
         let names: Vec<&str> = externals.keys().map(String::as_str).collect();
         let plan = plan::plan(&loaded, &names).map_err(|problems| UsageError(shown(&problems)))?;
@@ -70,7 +70,6 @@ impl App {
         let runner = runner(settings, &plan, &spool_dir)?;
         let report: PlanReport =
             serde_json::from_slice(&runner.hello()).context("the slots did not say what they hold")?;
-        let (lanes, ledger, persistent) = queues(backing)?;
         let store = FileStore::open(&dir.join("payloads"), FileStoreOptions { fsync: persistent })?;
         let roots = Arc::new(FileRoots::default());
         let around = Arc::new(Surroundings {
@@ -105,6 +104,17 @@ impl App {
             on_skip: stoq_providers::log_skips(),
         }
     }
+}
+
+/// The folder of large payloads on their way. In a data directory it is our own, and what a crash left in it is removed.
+fn spool(settings: &Settings, dir: &Path) -> Result<PathBuf> {
+    let own = dir.join("spool");
+    let spool_dir = settings.scan.spool_dir.clone().unwrap_or_else(|| own.clone());
+    if spool_dir == own && own.exists() {
+        std::fs::remove_dir_all(&own).with_context(|| format!("cannot empty {}", own.display()))?;
+    }
+    std::fs::create_dir_all(&spool_dir).with_context(|| format!("cannot make the folder {}", spool_dir.display()))?;
+    Ok(spool_dir)
 }
 
 fn engine_settings(settings: &Settings, spool_dir: PathBuf) -> surroundings::Settings {
@@ -148,10 +158,23 @@ fn runner(settings: &Settings, plan: &Plan, spool_dir: &Path) -> Result<Arc<dyn 
         },
         Bytes::from(config),
     );
-    Ok(Arc::new(pool.map_err(|e| match e {
+    let pool = pool.map_err(|e| match e {
         stoq_jail::JailError::Build(text) => anyhow::Error::new(UsageError(text)),
         other => anyhow::Error::new(other).context("the jail cannot be started (scan.jail: require, prefer or off)"),
-    })?))
+    })?;
+    let applied = pool.applied();
+    tracing::debug!(
+        landlock = applied.landlock,
+        seccomp = applied.seccomp,
+        unprivileged = applied.unprivileged,
+        "slots are locked in"
+    );
+    if !applied.seccomp {
+        tracing::warn!(
+            "slots run without seccomp: this kernel or container refuses it, and scan.jail = \"prefer\" allows that"
+        );
+    }
+    Ok(Arc::new(pool))
 }
 
 /// Builds what slots run; also called in the fork server, before anything else.
