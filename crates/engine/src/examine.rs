@@ -48,11 +48,11 @@ pub struct Hints {
     pub password: Option<String>,
 }
 
-/// Examines several payloads, in one request to a slot where they are small.
+/// Examines several payloads, in one request to a slot where they are small, and returns each with its task.
 ///
 /// # Errors
 /// The jail could not run anything for longer than a worker waits; that says nothing of the payloads.
-pub async fn examine(around: &Surroundings, fetches: Vec<Fetch>) -> Result<Vec<Examined>, Fault> {
+pub async fn examine(around: &Surroundings, fetches: Vec<Fetch>) -> Result<Vec<(Task, Examined)>, Fault> {
     let (deep, wanted): (Vec<bool>, Vec<Header>) = fetches.iter().map(|f| (too_deep(&f.task), header(&f.task))).unzip();
     let mut items = Vec::with_capacity(fetches.len());
     for ((fetch, header), deep) in fetches.iter().zip(&wanted).zip(&deep) {
@@ -128,7 +128,7 @@ async fn one(
     mut header: Header,
     answer: Option<Answer>,
     deep: bool,
-) -> Result<Examined, Fault> {
+) -> Result<(Task, Examined), Fault> {
     let task = &fetch.task;
     let mut merged = Merged::new(task.payload_id, fetch.sha256, fetch.content.len());
     merged.outcome.findings.extend(fetch.mismatch.clone());
@@ -149,7 +149,7 @@ async fn one(
     }
     let mut examined = merged.finish();
     archive(around, task, &fetch.content, &mut examined.outcome).await;
-    Ok(examined)
+    Ok((fetch.task, examined))
 }
 
 /// Destination archivers, one after the other: they are few, and each is told what the payload's plugins found.

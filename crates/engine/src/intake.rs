@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::FutureExt;
+use stoq_api::digest::Sha256Builder;
 use stoq_api::payload::RequestMeta;
 use stoq_api::plugin::{Provider, Reference, Root, RootBytes, Taken};
 use stoq_api::queue::Message;
@@ -131,12 +132,16 @@ impl Intake {
 
     async fn tasks(&self, reference: Reference) -> Result<(Vec<Task>, Box<dyn Taken>), Fault> {
         let Reference { identity, roots, request_meta, taken } = reference;
-        let body = digest_of(&roots);
+        let mut digests = Vec::with_capacity(roots.len());
+        for root in &roots {
+            digests.push(digest(root).await?);
+        }
+        let body = body(&digests);
         let scan_id = ScanId::derive(&self.settings.source, &identity, &body);
         let first_seen = Timestamp::now();
         let mut parts = Vec::with_capacity(roots.len());
-        for (ordinal, root) in (0_u32..).zip(roots) {
-            parts.push(self.root(PayloadId::root(scan_id, ordinal), root, first_seen).await?);
+        for (ordinal, (root, digest)) in (0_u32..).zip(roots.into_iter().zip(digests)) {
+            parts.push(self.root(PayloadId::root(scan_id, ordinal), root, digest, first_seen).await?);
         }
         let head = ScanHead {
             source: self.settings.source.clone(),
@@ -173,13 +178,21 @@ impl Intake {
         Ok((tasks, taken))
     }
 
-    async fn root(&self, id: PayloadId, root: Root, seen: Timestamp) -> Result<(RootRef, bytes::Bytes), Fault> {
+    async fn root(
+        &self,
+        id: PayloadId,
+        root: Root,
+        digest: Option<Sha256>,
+        seen: Timestamp,
+    ) -> Result<(RootRef, bytes::Bytes), Fault> {
         let mut inline = bytes::Bytes::new();
         let (sha256, size, location) = match root.bytes {
             RootBytes::File(file) => (None, file.size, Location::File(file)),
             RootBytes::Unreadable { reason, size } => (None, size, Location::Unreadable { reason }),
             RootBytes::Content(content) => {
-                let sha256 = hash(&content).await?;
+                let Some(sha256) = digest else {
+                    return Err(Fault::new(FaultKind::Corrupt, "a payload was not hashed before its task was made"));
+                };
                 let size = content.len();
                 let location = if size <= self.around.settings.inline_limit {
                     inline = content.to_bytes().map_err(unreadable)?;
@@ -211,24 +224,28 @@ async fn pass_on_or_wait(next: Result<Option<Reference>, Fault>) -> Result<Optio
     }
 }
 
-/// What stands for the message's body in the scan id: the roots' bytes where the provider has read them.
-fn digest_of(roots: &[Root]) -> Sha256 {
-    match roots {
-        [Root { bytes: RootBytes::Content(Content::Bytes(bytes)), .. }] => Sha256::of(bytes),
-        _ => Sha256::of(b""),
+/// What stands for the message's body in the scan id: the digests of the roots whose bytes the provider has read.
+fn body(digests: &[Option<Sha256>]) -> Sha256 {
+    match digests {
+        [Some(one)] => *one,
+        several => {
+            let mut builder = Sha256Builder::default();
+            several.iter().flatten().for_each(|digest| builder.update(digest.as_bytes()));
+            builder.finish()
+        }
     }
 }
 
-async fn hash(content: &Content) -> Result<Sha256, Fault> {
-    match content {
-        Content::Bytes(bytes) => Ok(Sha256::of(bytes)),
-        Content::File { .. } => {
+async fn digest(root: &Root) -> Result<Option<Sha256>, Fault> {
+    match &root.bytes {
+        RootBytes::Content(Content::Bytes(bytes)) => Ok(Some(Sha256::of(bytes))),
+        RootBytes::Content(content) => {
             let content = content.clone();
             let digest = tokio::task::spawn_blocking(move || content.sha256()).await;
-            digest
-                .map_err(|e| Fault::because(FaultKind::Unavailable, "hashing a payload failed", e))?
-                .map_err(unreadable)
+            let digest = digest.map_err(|e| Fault::because(FaultKind::Unavailable, "hashing a payload failed", e))?;
+            digest.map(Some).map_err(unreadable)
         }
+        RootBytes::File(_) | RootBytes::Unreadable { .. } => Ok(None),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod fetch;
 pub mod intake;
 pub mod lanes;
 pub mod plan;
+pub mod retain;
 pub mod rounds;
 pub mod rules;
 pub mod settle;

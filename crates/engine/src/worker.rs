@@ -144,15 +144,14 @@ impl Worker {
                 }
             }
         }
-        let tasks: Vec<Task> = fetches.iter().map(|f| f.task.clone()).collect();
         let examined = examine::examine(&self.around, fetches).await?;
-        self.settle(tasks, examined, first).await
+        self.settle(examined, first).await
     }
 
-    async fn settle(&self, tasks: Vec<Task>, examined: Vec<Examined>, first: bool) -> Result<(), Fault> {
+    async fn settle(&self, examined: Vec<(Task, Examined)>, first: bool) -> Result<(), Fault> {
         let mut leaves = Vec::new();
         let mut trees = Vec::new();
-        for (task, examined) in tasks.into_iter().zip(examined) {
+        for (task, examined) in examined {
             match settle::leaf(&task, &examined, first) {
                 Some(frozen) => leaves.push(settle::respond(&self.around, &frozen).await?),
                 None => trees.push(settle::settle(&self.around, task, examined, first)),

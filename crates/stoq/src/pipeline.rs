@@ -9,7 +9,7 @@ use stoq_api::queue::Prefetch;
 use stoq_connectors::common::{Frame, Settings as FrameSettings};
 use stoq_engine::intake::{Intake, IntakeSettings, Progress};
 use stoq_engine::lanes::WORKERS;
-use stoq_engine::{Surroundings, Worker, sweep};
+use stoq_engine::{Surroundings, Worker, retain, sweep};
 use stoq_runtime::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -61,6 +61,12 @@ pub(crate) async fn run(
     let working = tokio::spawn(async move { worker.run(&stop, &force).await });
     let (sweeping, stop) = (Arc::clone(around), stops.worker.clone());
     tokio::spawn(async move { sweep::run(sweeping, &stop).await });
+
+    if app.persistent {
+        let (keeping, stop) = (Arc::clone(around), stops.worker.clone());
+        let retention = app.loaded.settings.core.retention.get();
+        tokio::spawn(async move { retain::run(keeping, retention, &stop).await });
+    }
 
     let taking = take_all(intakes, shutdown.token());
     let all = async {

@@ -232,6 +232,24 @@ async fn each_budget_is_spent_once_and_said() {
     }
 }
 
+/// Days are dropped by age, but never while something that waits may need them.
+#[tokio::test(start_paused = true)]
+async fn old_days_are_dropped_unless_a_backlog_needs_them() {
+    let world = World::new().await;
+    world.take(TREE, 1).await;
+    let around = world.around(&FaultPlan::calm(), |_| ());
+    let (week, month) = (Duration::from_secs(7 * 86_400), Duration::from_secs(30 * 86_400));
+    let later = Timestamp::now().after(month);
+    // The large child is in the store, and its task waits.
+    world.live(&FaultPlan::at(12, Trouble::CrashAfter), 1, |_| ()).await;
+    assert!(world.waiting().await > 0 && !around.store.days().await.unwrap().is_empty(), "nothing to keep");
+    assert_eq!(stoq_engine::retain::once(&around, week, later).await.unwrap(), 0);
+    world.live(&FaultPlan::calm(), 1, |_| ()).await;
+    assert_eq!(stoq_engine::retain::once(&around, month + week, later).await.unwrap(), 0);
+    assert_eq!(stoq_engine::retain::once(&around, week, later).await.unwrap(), 1);
+    assert!(around.store.days().await.unwrap().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn scan_ids_do_not_depend_on_when_or_by_whom() {
     assert_eq!(expected(TREE).await.0, expected(TREE).await.0);

@@ -66,6 +66,7 @@ pub(super) const ROOT: &[Key] = &[
 const CORE: &[Key] = &[
     key("data_dir", Shape::Path, "\"stoq-data\"", "queue, ledger and payload store of this machine"),
     key("log", Shape::Table(LOG), "", "logs"),
+    key("retention", TIME, "\"7 d\"", "how long stored payloads are kept once nothing that waits can need them"),
     key("grace", TIME, "\"30 s\"", "how long work may go on after the first signal to end"),
 ];
 

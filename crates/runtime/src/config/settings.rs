@@ -55,6 +55,8 @@ pub struct Core {
     pub data_dir: PathBuf,
     /// Logs.
     pub log: Log,
+    /// How long stored payloads are kept once nothing that waits can need them.
+    pub retention: Duration,
     /// How long work may go on after the first signal to end.
     pub grace: Duration,
 }
