@@ -123,9 +123,10 @@ fn unreadable(root: impl AsFd, path: &Path, fault: &Fault) -> Result<File, NotTa
 
 /// The root of a reference, with the metadata that stoQ gives to files: `filename` and `source_dir`. Where either is not
 /// UTF-8 it is shown with replacement characters, and its bytes stand beside it in hexadecimal under `…_hex`.
-pub(crate) fn root_of(source_dir: &Path, filename: &Path, bytes: RootBytes) -> Root {
+pub(crate) fn root_of(source_dir: Option<&Path>, filename: &Path, bytes: RootBytes) -> Root {
     let mut meta = PayloadMeta::default();
-    for (key, path) in [("filename", filename), ("source_dir", source_dir)] {
+    for (key, path) in [("filename", Some(filename)), ("source_dir", source_dir)] {
+        let Some(path) = path else { continue };
         let raw = path.as_os_str().as_bytes();
         meta.extra_data.insert(key.to_owned(), Value::from(path.to_string_lossy()));
         if let RawPath::Raw { bytes } = RawPath::from_bytes(raw) {
@@ -246,7 +247,7 @@ mod tests {
     #[test]
     fn names_that_are_not_text_keep_their_bytes() {
         let name = Path::new(OsStr::from_bytes(b"a\xffb"));
-        let root = root_of(Path::new("/in"), name, RootBytes::Content(Vec::new().into()));
+        let root = root_of(Some(Path::new("/in")), name, RootBytes::Content(Vec::new().into()));
         let text = serde_json::to_string(&root.meta.extra_data).unwrap();
         assert_eq!(text, "{\"filename\":\"a\u{fffd}b\",\"filename_hex\":\"61ff62\",\"source_dir\":\"/in\"}");
     }

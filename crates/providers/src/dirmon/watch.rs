@@ -293,7 +293,7 @@ impl Watcher {
         let name = Path::new(whole.file_name().unwrap_or_default());
         let reference = Reference {
             identity: take::identity(&whole, &state, ""),
-            roots: vec![take::root_of(whole.parent().unwrap_or(Path::new("/")), name, bytes)],
+            roots: vec![take::root_of(whole.parent(), name, bytes)],
             request_meta: RequestMeta::default(),
             taken: Box::new(Told { signals, memory, after, key, state, path: Some(path.to_owned()) }),
         };

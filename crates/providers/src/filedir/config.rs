@@ -15,6 +15,9 @@ pub struct Config {
     pub recursive: bool,
     /// Take files, and go into directories, whose name starts with a dot.
     pub hidden: bool,
+    /// Know files that are named themselves by their name alone, without `source_dir`, as stoQ's `scan` does.
+    #[serde(skip)]
+    pub bare: bool,
 }
 
 fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {

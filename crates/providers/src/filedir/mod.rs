@@ -83,7 +83,7 @@ impl FileDir {
             config.source_dir.iter().map(|path| Source::resolve(path, context)).collect::<Result<Vec<_>, _>>()?;
         let filter = Filter { recursive: config.recursive, hidden: config.hidden };
         let (sender, ready) = mpsc::channel(READ_AHEAD);
-        let reader = Reader { context: context.clone(), filter, sender };
+        let reader = Reader { context: context.clone(), filter, bare: config.bare, sender };
         std::thread::Builder::new()
             .name("filedir".to_owned())
             .spawn(move || reader.run(sources))
@@ -164,6 +164,7 @@ pub(crate) fn root_for(dir: &Path, context: &Context) -> Result<(String, PathBuf
 struct Reader {
     context: Context,
     filter: Filter,
+    bare: bool,
     sender: mpsc::Sender<Step>,
 }
 
@@ -220,7 +221,7 @@ impl Reader {
             Err(NotTaken::Changing(state)) => take::File { state, bytes: take::in_place(&source.root, path, state) },
         };
         let whole = source.root_path.join(path);
-        let dir = whole.parent().unwrap_or(Path::new("/"));
+        let dir = whole.parent().filter(|_| !(self.bare && source.file.is_some()));
         let name = Path::new(whole.file_name().unwrap_or_default());
         let reference = Reference {
             identity: take::identity(&whole, &file.state, &self.context.run_id),

@@ -12,7 +12,7 @@ use super::*;
 use crate::testing::{all, as_nobody, context, fifo, name_of, skipped};
 
 fn config(paths: &[&Path], recursive: bool) -> Config {
-    Config { source_dir: paths.iter().map(|p| p.to_path_buf()).collect(), recursive, hidden: false }
+    Config { source_dir: paths.iter().map(|p| p.to_path_buf()).collect(), recursive, ..Config::default() }
 }
 
 async fn names(config: &Config, context: &Context) -> Vec<String> {

@@ -105,7 +105,8 @@ fn sources(args: &ScanArgs, app: &App) -> Result<Vec<Source>> {
         providers.push(Box::new(stoq_providers::stdin::Stdin::new(std::io::stdin(), terminal, &context)));
     }
     if !paths.is_empty() {
-        let options = filedir::Config { source_dir: paths, recursive: true, hidden: true };
+        let bare = paths.len() == 1;
+        let options = filedir::Config { source_dir: paths, recursive: true, hidden: true, bare };
         providers.push(Box::new(FileDir::new(&options, &context).map_err(|e| UsageError(e.to_string()))?));
     }
     let settings = intake_settings(&app.loaded, &args.routes, SOURCE)?;
