@@ -63,16 +63,8 @@ fn hashes_and_facts_of_an_executable() {
     assert_eq!(response["request_meta"], json!({"archive_payloads": true, "source": null, "extra_data": {}}));
     assert_eq!(response["results"].as_array().unwrap().len(), 1);
     let result = &response["results"][0];
-    let old = [
-        "size",
-        "payload_id",
-        "payload_meta",
-        "plugins_run",
-        "extracted_from",
-        "extracted_by",
-        "workers",
-        "archivers",
-    ];
+    let old =
+        ["size", "payload_id", "payload_meta", "plugins_run", "extracted_from", "extracted_by", "workers", "archivers"];
     assert_eq!(keys(result)[..8], old, "what is new comes after what is not");
     assert_eq!(result["size"], 3584);
     assert_eq!(result["plugins_run"], json!({"workers": ["exif", "hash", "pecarve"], "archivers": []}));

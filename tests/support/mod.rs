@@ -155,6 +155,30 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// A process of this machine.
+pub(crate) struct Process {
+    pub(crate) id: u32,
+    pub(crate) parent: u32,
+    pub(crate) group: u32,
+    /// It has ended, and nobody has asked how.
+    pub(crate) dead: bool,
+}
+
+/// All processes of this machine.
+pub(crate) fn processes() -> Vec<Process> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter_map(|entry| {
+            let id = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            // The name in parentheses may hold anything; what follows does not.
+            let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+            let dead = fields.next()? == "Z";
+            Some(Process { id, parent: fields.next()?.parse().ok()?, group: fields.next()?.parse().ok()?, dead })
+        })
+        .collect()
+}
+
 /// Responses in files, as the connector `filedir` writes them.
 pub(crate) fn responses_in(dir: &Path) -> Vec<Value> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };

@@ -17,6 +17,7 @@ use stoq_runtime::files::FileRoots;
 
 pub mod dirmon;
 pub mod filedir;
+mod memory;
 mod spool;
 pub mod stdin;
 mod take;
@@ -48,6 +49,8 @@ pub struct Context {
     pub name: String,
     /// Where a provider may keep what must survive a restart, and spool what is too large for memory.
     pub data_dir: PathBuf,
+    /// Whether it does survive one: what is kept for a later start is of no use otherwise.
+    pub lasting: bool,
     /// Names this run; part of the identity of what a one-time provider brings, so that a second run is a new scan.
     pub run_id: String,
     /// The file roots that workers know.

@@ -26,6 +26,7 @@ pub(crate) fn context(data_dir: &Path) -> (Context, Arc<Mutex<Vec<Skip>>>) {
     let context = Context {
         name: "src".to_owned(),
         data_dir: data_dir.to_owned(),
+        lasting: false,
         run_id: "run".to_owned(),
         roots: Arc::new(FileRoots::default()),
         inline_limit: 16,

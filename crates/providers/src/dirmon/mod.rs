@@ -8,7 +8,6 @@
 mod after;
 mod config;
 mod events;
-mod memory;
 mod pending;
 mod signals;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use stoq_runtime::files::FileState;
 
 use super::after::After;
 use super::events::Seen;
-use super::memory::{Key, Memory};
+use crate::memory::{Key, Memory};
 
 /// Notices that wait for the thread; when there are more, a listing replaces them.
 const MAX_NOTICES: usize = 65_536;

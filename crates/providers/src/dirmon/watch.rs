@@ -17,10 +17,10 @@ use tokio::sync::mpsc;
 use super::after::After;
 use super::config::Validated;
 use super::events::{self, Seen};
-use super::memory::{self, Memory};
 use super::pending::{Pending, Writer};
 use super::signals::{Received, Signal, Signals, Told};
 use crate::filedir::root_for;
+use crate::memory::{self, Memory};
 use crate::spool::{Spooled, spool};
 use crate::take::{self, Limits, NotTaken};
 use crate::walk::{Filter, Found, Walk};
@@ -198,7 +198,7 @@ impl Watcher {
     fn found(&mut self, root: &OwnedFd, path: PathBuf) -> bool {
         match files::state_beneath(root, &path) {
             Ok(state) => {
-                let key = memory::key(&self.root_path.join(&path), &state);
+                let key = memory::key(&self.root_path.join(&path), &state, "");
                 if !self.memory.lock().knows(&key) && !self.offered.contains(&key) && !self.pending.contains(&path) {
                     self.pending.see(path, Writer::Unknown, Instant::now());
                 }
@@ -251,7 +251,7 @@ impl Watcher {
                 return Ok(());
             }
         };
-        let key = memory::key(&self.root_path.join(path), &state);
+        let key = memory::key(&self.root_path.join(path), &state, "");
         if self.memory.lock().knows(&key) || self.offered.contains(&key) {
             self.pending.forget(path);
         } else if self.pending.judge(path, state, Instant::now()) {
@@ -287,7 +287,7 @@ impl Watcher {
 
     fn offer(&mut self, path: &Path, state: FileState, bytes: RootBytes) -> Result<(), Stopped> {
         let whole = self.root_path.join(path);
-        let key = memory::key(&whole, &state);
+        let key = memory::key(&whole, &state, "");
         self.offered.insert(key);
         let (signals, memory, after) = (self.signals.clone(), Arc::clone(&self.memory), Arc::clone(&self.after));
         let name = Path::new(whole.file_name().unwrap_or_default());
@@ -339,7 +339,7 @@ fn remember(
     root_path: &Path,
     base: &Path,
 ) -> Result<Memory, BuildError> {
-    let path = context.data_dir.join(format!("dirmon-{}.taken", file_name(&context.name)));
+    let path = memory::path(context, "dirmon");
     let failed = |e| BuildError(format!("cannot remember which files were taken: {path:?}: {e}"));
     if let Some(memory) = Memory::load(&path).map_err(failed)? {
         return Ok(memory);
@@ -351,22 +351,9 @@ fn remember(
             if let Found::File(file) = found
                 && let Ok(state) = files::state_beneath(&root, &file)
             {
-                keys.push(memory::key(&root_path.join(file), &state));
+                keys.push(memory::key(&root_path.join(file), &state, ""));
             }
         }
     }
     Memory::create(&path, keys).map_err(failed)
-}
-
-/// A source's name as a part of a file name: letters, digits, `-` and `_` as they are, other bytes in hexadecimal.
-fn file_name(name: &str) -> String {
-    let mut out = String::new();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02x}"));
-        }
-    }
-    out
 }

@@ -4,6 +4,7 @@
 //! are not followed; hidden names are skipped unless asked for. What cannot be read still becomes a scan, which says why.
 
 mod config;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -13,12 +14,13 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use stoq_api::plugin::{NotTold, Provider, Reference};
+use stoq_api::plugin::{Provider, Reference};
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind, PluginInfo, PluginKind};
 use stoq_api::{Fault, FaultKind, RequestMeta, fault};
 use tokio::sync::mpsc;
 
 pub use self::config::Config;
+use self::taken::Remembered;
 use crate::take::{self, Limits, NotTaken};
 use crate::walk::{Filter, Found, Walk};
 use crate::{Context, ProviderRegistration, Skip, config_of};
@@ -83,7 +85,8 @@ impl FileDir {
             config.source_dir.iter().map(|path| Source::resolve(path, context)).collect::<Result<Vec<_>, _>>()?;
         let filter = Filter { recursive: config.recursive, hidden: config.hidden };
         let (sender, ready) = mpsc::channel(READ_AHEAD);
-        let reader = Reader { context: context.clone(), filter, bare: config.bare, sender };
+        let remembered = Remembered::open(context)?;
+        let reader = Reader { context: context.clone(), filter, bare: config.bare, remembered, sender };
         std::thread::Builder::new()
             .name("filedir".to_owned())
             .spawn(move || reader.run(sources))
@@ -165,6 +168,7 @@ struct Reader {
     context: Context,
     filter: Filter,
     bare: bool,
+    remembered: Remembered,
     sender: mpsc::Sender<Step>,
 }
 
@@ -221,13 +225,14 @@ impl Reader {
             Err(NotTaken::Changing(state)) => take::File { state, bytes: take::in_place(&source.root, path, state) },
         };
         let whole = source.root_path.join(path);
+        let Some(taken) = self.remembered.offer(&whole, &file.state, &self.context.run_id) else { return Ok(()) };
         let dir = whole.parent().filter(|_| !(self.bare && source.file.is_some()));
         let name = Path::new(whole.file_name().unwrap_or_default());
         let reference = Reference {
             identity: take::identity(&whole, &file.state, &self.context.run_id),
             roots: vec![take::root_of(dir, name, file.bytes)],
             request_meta: RequestMeta::default(),
-            taken: Box::new(NotTold),
+            taken,
         };
         self.sender.blocking_send(Step::One(Box::new(reference))).map_err(|_| Stopped)
     }

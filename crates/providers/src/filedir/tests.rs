@@ -169,3 +169,30 @@ fn a_source_that_is_not_there_stops_the_start() {
         assert!(error.starts_with(text), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_run_that_was_cut_off_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("in");
+    std::fs::create_dir(&source).unwrap();
+    for name in ["a", "b", "c"] {
+        std::fs::write(source.join(name), name).unwrap();
+    }
+    let (mut context, _) = context(dir.path());
+    context.lasting = true;
+    let config = config(&[&source], false);
+    let mut provider = FileDir::new(&config, &context).unwrap();
+    let first = provider.next().await.unwrap().unwrap();
+    assert_eq!(name_of(&first), "a");
+    first.taken.taken().await.unwrap();
+    provider.next().await.unwrap().unwrap();
+    drop(provider);
+    assert_eq!(names(&config, &context).await, ["b", "c"], "what was offered but not taken comes again");
+    std::fs::write(source.join("a"), "changed").unwrap();
+    assert_eq!(names(&config, &context).await, ["a", "b", "c"]);
+    context.run_id = "another".to_owned();
+    assert_eq!(names(&config, &context).await, ["a", "b", "c"]);
+    context.run_id = "run".to_owned();
+    context.lasting = false;
+    assert_eq!(names(&config, &context).await, ["a", "b", "c"]);
+}

@@ -26,10 +26,13 @@ use super::plan;
 use crate::exit::UsageError;
 use crate::external;
 
-/// Root tasks that wait in memory before a provider is made to wait.
-const ROOTS_IN_MEMORY: usize = 256;
+/// Messages of root tasks that wait in memory, of up to a megabyte each, before a provider is made to wait.
+const ROOTS_IN_MEMORY: usize = 32;
 
-/// Root tasks that wait on disk before a provider is made to wait.
+/// Responses that wait in memory before workers are made to wait.
+const RESULTS_IN_MEMORY: usize = 256;
+
+/// Messages of root tasks that wait on disk before a provider is made to wait.
 const ROOTS_ON_DISK: u64 = 100_000;
 
 /// Where queue, ledger and payloads live.
@@ -97,6 +100,7 @@ impl App {
         stoq_providers::Context {
             name: name.to_owned(),
             data_dir: self.dir.clone(),
+            lasting: self.persistent,
             run_id: run_id.to_owned(),
             roots: Arc::clone(&self.roots),
             inline_limit: self.around.settings.inline_limit,
@@ -188,7 +192,7 @@ fn queues(backing: &Backing<'_>) -> Result<(Lanes, Arc<dyn Ledger>, bool)> {
             let lanes = Lanes {
                 children: Arc::new(MemoryQueue::new("children")),
                 roots: Arc::new(MemoryQueue::bounded("roots", ROOTS_IN_MEMORY)),
-                results: Arc::new(MemoryQueue::bounded("results", ROOTS_IN_MEMORY)),
+                results: Arc::new(MemoryQueue::bounded("results", RESULTS_IN_MEMORY)),
                 dead: Arc::new(MemoryQueue::new("dead")),
             };
             Ok((lanes, Arc::new(MemoryLedger::new()), false))

@@ -11,30 +11,49 @@ use std::path::{Path, PathBuf};
 use stoq_api::Sha256;
 use stoq_runtime::files::FileState;
 
+use crate::Context;
 use crate::take::identity;
 
 /// The file's first bytes.
 const MAGIC: &[u8; KEY] = b"stoq taken v1\n\n\n";
 /// Files remembered, at some 24 bytes of memory each. Beyond it the operator has to clear the directory.
-pub(super) const MAX_KNOWN: usize = 16 << 20;
+pub(crate) const MAX_KNOWN: usize = 16 << 20;
 /// Stale keys that are not worth writing the file anew.
 const SLACK: u64 = 4_096;
 /// Bytes of a key.
 const KEY: usize = 16;
 
 /// Stands for one version of one file: the head of the SHA-256 of its identity.
-pub(super) type Key = [u8; KEY];
+pub(crate) type Key = [u8; KEY];
 
-/// The key of a file at `path` that looks so.
-pub(super) fn key(path: &Path, state: &FileState) -> Key {
-    let digest = Sha256::of(&identity(path, state, ""));
+/// The key of a file at `path` that looks so; each `run` has its own where each scans anew.
+pub(crate) fn key(path: &Path, state: &FileState, run: &str) -> Key {
+    let digest = Sha256::of(&identity(path, state, run));
     let mut key = [0; KEY];
     key.copy_from_slice(&digest.as_bytes()[..KEY]);
     key
 }
 
+/// Where a provider of this `kind` remembers.
+pub(crate) fn path(context: &Context, kind: &str) -> PathBuf {
+    context.data_dir.join(format!("{kind}-{}.taken", file_name(&context.name)))
+}
+
+/// A source's name as a part of a file name: letters, digits, `-` and `_` as they are, other bytes in hexadecimal.
+fn file_name(name: &str) -> String {
+    let mut out = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    out
+}
+
 /// Keys of files that were taken, each with the last listing that saw the file.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     path: PathBuf,
     file: File,
     keys: HashMap<Key, u32>,
@@ -45,7 +64,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// What is remembered at `path`; `None` if nothing ever was.
-    pub(super) fn load(path: &Path) -> io::Result<Option<Self>> {
+    pub(crate) fn load(path: &Path) -> io::Result<Option<Self>> {
         let file = match OpenOptions::new().read(true).append(true).open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -69,7 +88,7 @@ impl Memory {
     }
 
     /// Remembers `keys` from now on. The file appears whole or not at all.
-    pub(super) fn create(path: &Path, keys: impl IntoIterator<Item = Key>) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path, keys: impl IntoIterator<Item = Key>) -> io::Result<Self> {
         let keys: HashMap<Key, u32> = keys.into_iter().map(|key| (key, 0)).collect();
         let file = write_whole(path, keys.keys())?;
         let written = keys.len() as u64;
@@ -77,7 +96,7 @@ impl Memory {
     }
 
     /// Whether the file was taken; notes that it is there still.
-    pub(super) fn knows(&mut self, key: &Key) -> bool {
+    pub(crate) fn knows(&mut self, key: &Key) -> bool {
         match self.keys.get_mut(key) {
             Some(listing) => {
                 *listing = self.listing;
@@ -88,12 +107,12 @@ impl Memory {
     }
 
     /// No more can be remembered.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.keys.len() >= MAX_KNOWN
     }
 
     /// The file was taken.
-    pub(super) fn add(&mut self, key: Key) -> io::Result<()> {
+    pub(crate) fn add(&mut self, key: Key) -> io::Result<()> {
         if self.keys.insert(key, self.listing).is_none() {
             self.written += 1;
             self.file.write_all(&key)?;
@@ -102,12 +121,12 @@ impl Memory {
     }
 
     /// A listing begins.
-    pub(super) fn begin_listing(&mut self) {
+    pub(crate) fn begin_listing(&mut self) {
         self.listing = self.listing.wrapping_add(1);
     }
 
     /// The listing saw every file: what neither it nor the one before saw is there no more.
-    pub(super) fn end_listing(&mut self) -> io::Result<()> {
+    pub(crate) fn end_listing(&mut self) -> io::Result<()> {
         let listing = self.listing;
         self.keys.retain(|_, seen| listing.wrapping_sub(*seen) <= 1);
         if self.written > 2 * self.keys.len() as u64 + SLACK {
@@ -138,7 +157,7 @@ mod tests {
     use super::*;
 
     fn of(n: u32) -> Key {
-        key(Path::new("f"), &FileState { size: n.into(), mtime_ns: 0, inode: 0 })
+        key(Path::new("f"), &FileState { size: n.into(), mtime_ns: 0, inode: 0 }, "")
     }
 
     #[test]
