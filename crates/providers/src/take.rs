@@ -75,7 +75,10 @@ fn once(root: impl AsFd, name: &str, path: &Path, limits: &Limits) -> Result<Tri
     let open = files::open_beneath(root, path)?;
     let state = open.state;
     let bytes = if state.size > limits.max_payload {
-        let reason = format!("{} bytes are more than max_payload allows ({})", state.size, limits.max_payload);
+        let reason = format!(
+            "{} bytes are more than max_payload allows ({}): raise it to have such files scanned",
+            state.size, limits.max_payload
+        );
         RootBytes::Unreadable { reason, size: state.size }
     } else if state.size > limits.inline {
         in_place(name, path, state)
@@ -179,7 +182,10 @@ mod tests {
                     assert_eq!(file.path, RawPath::Text("f".into()));
                 }
                 (101, RootBytes::Unreadable { reason, size: 101 }) => {
-                    assert_eq!(reason, "101 bytes are more than max_payload allows (100)");
+                    assert_eq!(
+                        reason,
+                        "101 bytes are more than max_payload allows (100): raise it to have such files scanned"
+                    );
                 }
                 (size, _) => panic!("{size} bytes"),
             }

@@ -71,8 +71,13 @@ pub(crate) async fn run(
     let taking = take_all(intakes, shutdown.token());
     let all = async {
         let taken = taking.await;
-        if taken.is_ok() && !(shutdown.is_draining() && app.persistent) {
-            drained(around, &names, &settled).await?;
+        if taken.is_ok() {
+            tokio::select! {
+                biased;
+                // What is on the lanes is there after a restart.
+                () = shutdown.draining(), if app.persistent => {}
+                drained = drained(around, &names, &settled) => drained?,
+            }
         }
         taken
     };

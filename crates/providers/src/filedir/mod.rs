@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use stoq_api::plugin::{Provider, Reference};
+use stoq_api::plugin::{Provider, Reference, RootBytes};
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind, PluginInfo, PluginKind};
 use stoq_api::{Fault, FaultKind, RequestMeta, fault};
+use stoq_runtime::files::FileState;
 use tokio::sync::mpsc;
 
 pub use self::config::Config;
@@ -207,7 +208,8 @@ impl Reader {
         for found in Walk::new(for_walk, source.base.clone(), self.filter) {
             match found {
                 Found::File(path) => self.file(source, &root, &path)?,
-                Found::Not(path, reason) | Found::Unlisted(path, reason) => self.skip(source, &path, reason),
+                Found::Not(path, reason) => self.skip(source, &path, reason),
+                Found::Unlisted(path, reason) => self.unread(source, &path, reason)?,
             }
         }
         Ok(())
@@ -224,6 +226,10 @@ impl Reader {
             // Whoever fetches it reads what is there then, and says that it changed.
             Err(NotTaken::Changing(state)) => take::File { state, bytes: take::in_place(&source.root, path, state) },
         };
+        self.offer(source, path, file)
+    }
+
+    fn offer(&self, source: &Source, path: &Path, file: take::File) -> Result<(), Stopped> {
         let whole = source.root_path.join(path);
         let Some(taken) = self.remembered.offer(&whole, &file.state, &self.context.run_id) else { return Ok(()) };
         let dir = whole.parent().filter(|_| !(self.bare && source.file.is_some()));
@@ -235,6 +241,12 @@ impl Reader {
             taken,
         };
         self.sender.blocking_send(Step::One(Box::new(reference))).map_err(|_| Stopped)
+    }
+
+    /// A directory that cannot be listed: payloads may be in it, and nobody looked.
+    fn unread(&self, source: &Source, path: &Path, reason: String) -> Result<(), Stopped> {
+        let state = FileState { size: 0, mtime_ns: 0, inode: 0 };
+        self.offer(source, path, take::File { state, bytes: RootBytes::Unreadable { reason, size: 0 } })
     }
 
     fn skip(&self, source: &Source, path: &Path, reason: String) {

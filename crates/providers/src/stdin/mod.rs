@@ -74,7 +74,10 @@ impl<R: Read + Send + 'static> Stdin<R> {
     fn reference(&self, spooled: Spooled) -> Result<Reference, Fault> {
         let bytes = match spooled {
             Spooled::Whole(content) if content.is_empty() => {
-                return Err(Fault::new(FaultKind::Refused, "the provided content to scan was empty"));
+                return Err(Fault::new(
+                    FaultKind::Refused,
+                    "the provided content to scan was empty: nothing came from standard input",
+                ));
             }
             Spooled::Whole(content) => RootBytes::Content(content),
             Spooled::TooLarge { read } => RootBytes::Unreadable {
@@ -141,7 +144,7 @@ mod tests {
     async fn nothing_and_too_much_are_said() {
         let (_dir, mut empty) = stdin(b"", 100);
         let error = empty.next().await.err().unwrap();
-        assert_eq!(error.to_string(), "the provided content to scan was empty");
+        assert_eq!(error.to_string(), "the provided content to scan was empty: nothing came from standard input");
         assert!(empty.next().await.unwrap().is_none());
 
         let (_dir, mut large) = stdin(b"123456", 5);

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Map;
-use stoq_api::RequestMeta;
 use stoq_api::plugin::Provider;
 use stoq_api::scanner::PluginKind;
+use stoq_api::{Fault, FaultKind, RequestMeta};
 use stoq_connectors::common::Settings as FrameSettings;
 use stoq_engine::intake::IntakeSettings;
 use stoq_providers::filedir::{self, FileDir};
 use stoq_runtime::config::Loaded;
 use stoq_runtime::config::flags::request_extra;
+use stoq_runtime::escape::visible;
 use stoq_runtime::shutdown::Shutdown;
 
 use super::show::{Show, Style};
@@ -52,11 +53,23 @@ pub(crate) async fn run(args: ScanArgs, shutdown: &Shutdown) -> Result<Exit> {
     }
     let ended = pipeline::run(&app, sources, sinks, shutdown, |progress| show.follow(progress)).await;
     show.finish()?;
-    ended?;
+    ended.map_err(|e| usage(e, &args))?;
     if shutdown.is_draining() {
         return Ok(Exit::Unscanned);
     }
     Ok(show.exit(args.fail_on == Some(FailOn::Match)))
+}
+
+/// Standard input that holds nothing is the mistake of whoever called, not a failure.
+fn usage(error: anyhow::Error, args: &ScanArgs) -> anyhow::Error {
+    let refused = error
+        .downcast_ref::<Fault>()
+        .is_some_and(|fault| fault.kind == FaultKind::Refused && std::error::Error::source(fault).is_none());
+    if refused && from_stdin(args) { UsageError(error.to_string()).into() } else { error }
+}
+
+fn from_stdin(args: &ScanArgs) -> bool {
+    args.inputs.is_empty() || args.inputs.iter().any(|input| input == OsStr::new("-"))
 }
 
 fn show(args: &ScanArgs) -> Show {
@@ -91,7 +104,7 @@ pub(crate) fn connectors(loaded: &Loaded) -> Result<Vec<Sink>> {
 fn sources(args: &ScanArgs, app: &App) -> Result<Vec<Source>> {
     let run_id = uuid::Uuid::new_v4().to_string();
     let context = app.provider_context(SOURCE, &run_id);
-    let stdin = args.inputs.is_empty() || args.inputs.iter().any(|input| input == OsStr::new("-"));
+    let stdin = from_stdin(args);
     let paths: Vec<PathBuf> = args.inputs.iter().filter(|input| *input != OsStr::new("-")).map(PathBuf::from).collect();
     let mut providers: Vec<Box<dyn Provider>> = Vec::new();
     if stdin {
@@ -105,6 +118,11 @@ fn sources(args: &ScanArgs, app: &App) -> Result<Vec<Source>> {
         providers.push(Box::new(stoq_providers::stdin::Stdin::new(std::io::stdin(), terminal, &context)));
     }
     if !paths.is_empty() {
+        for path in &paths {
+            // Says it in the words of the command line; a link is followed, as it was named on purpose.
+            path.metadata()
+                .map_err(|e| UsageError(format!("cannot scan {}: {e}", visible(&path.to_string_lossy()))))?;
+        }
         let bare = paths.len() == 1;
         let options = filedir::Config { source_dir: paths, recursive: true, hidden: true, bare };
         providers.push(Box::new(FileDir::new(&options, &context).map_err(|e| UsageError(e.to_string()))?));
