@@ -1,4 +1,5 @@
 //! What goes wrong around a scan: each is said with what, where and what to do, and hurts nothing else.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on is to stop")]
 
 mod support;
 
@@ -19,7 +20,7 @@ fn what_may_not_be_read_is_answered_with_the_reason() {
     std::fs::create_dir_all(source.join("closed")).unwrap();
     files::write(&source, "secret", b"s");
     files::write(&source, "open", b"o");
-    let closed = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0)).unwrap();
+    let closed = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).unwrap();
     closed(&source.join("secret"));
     closed(&source.join("closed"));
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();

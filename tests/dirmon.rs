@@ -1,5 +1,6 @@
 //! `kill -9` through `dirmon` while files are written slowly, moved in and replaced: every version that stays is answered
 //! once.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on is to stop")]
 
 mod support;
 

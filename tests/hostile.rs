@@ -1,4 +1,5 @@
 //! Bombs, lies and damage from end to end: everything is answered, within bounds.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on is to stop")]
 
 mod support;
 

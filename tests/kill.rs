@@ -1,4 +1,5 @@
 //! `kill -9` at any moment: nothing is lost, nothing is doubled, and the end is what it would have been.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on is to stop")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The two examples with which stoQ has always been introduced, and a mail that hides something three layers deep.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on is to stop")]
 
 mod support;
 
@@ -169,8 +170,8 @@ fn what_a_mail_hides_is_found() {
         [2, "eicar.txt", ["eicar_test_file"]],
         [3, "documents.tar", []],
         [4, "invoice.doc", ["pe_in_document"]],
-        [4, null, ["pe_executable"]],
-        [4, null, ["pe_executable"]]
+        [5, null, ["pe_executable"]],
+        [5, null, ["pe_executable"]]
     ]);
     assert_eq!(json!(shown), expected);
     assert_eq!(response["complete"], true);

@@ -1,4 +1,5 @@
 //! Ctrl-C: once ends in order, twice at once; and what was taken is not lost.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on is to stop")]
 
 mod support;
 

@@ -1,6 +1,5 @@
 //! What the whole-system tests share: the program as a process, and responses in a form that can be compared.
-// Each test is a program of its own and uses a part of this.
-#![allow(dead_code, reason = "no test uses all of it")]
+#![allow(dead_code, reason = "each test is a program of its own and uses a part of this")]
 
 pub(crate) mod files;
 
