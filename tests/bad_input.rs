@@ -120,6 +120,8 @@ fn mistakes_in_configurations_are_said_with_their_place() {
         "--always-dispatch",
         "`hash`",
     ]);
+    let option = run(stoq(&["scan", text(&file), "--plugin-opts", "yara=3"])).expect(2);
+    option.says(&["--plugin-opts \"yara=3\"", "expected PLUGIN:OPTION=VALUE"]);
     run(stoq(&["scan", "/nonexistent/file"])).expect(2).says(&["cannot scan /nonexistent/file", "No such file"]);
     run(stoq(&["run", "--data-dir", text(dir.path())])).expect(2).says(&["no connector is named", "-C"]);
 }

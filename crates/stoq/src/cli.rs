@@ -215,13 +215,17 @@ impl Color {
 
 impl CommonArgs {
     /// The flags as configuration values.
-    pub(crate) fn flags(&self) -> Result<Vec<Flag>, flags::FlagError> {
+    ///
+    /// # Errors
+    /// A value is not of the form that its flag asks for; says which.
+    pub(crate) fn flags(&self) -> Result<Vec<Flag>, String> {
+        let wrong = |flag: &str, text: &str, error: flags::FlagError| format!("{flag} {text:?}: {error}");
         let mut all = Vec::new();
         for text in &self.set {
-            all.push(Flag::set(text)?);
+            all.push(Flag::set(text).map_err(|e| wrong("--set", text, e))?);
         }
         for text in &self.plugin_opts {
-            all.push(Flag::plugin_option(text)?);
+            all.push(Flag::plugin_option(text).map_err(|e| wrong("--plugin-opts", text, e))?);
         }
         if let Some(level) = &self.log_level {
             all.push(Flag::new("core.log.level", level.as_str(), "--log-level"));

@@ -31,7 +31,9 @@ pub(crate) async fn run(args: RunArgs, shutdown: &Shutdown) -> Result<Exit> {
     crate::warn_of_python(&args.common.plugin_dir);
     crate::start_logs(&loaded.settings)?;
     let dir = loaded.settings.core.data_dir.clone();
-    fs::create_dir_all(&dir).with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+    fs::create_dir_all(&dir).with_context(|| {
+        format!("cannot make the data directory {}; another can be named with --data-dir", dir.display())
+    })?;
     let sinks = connectors(&loaded)?;
     if sinks.is_empty() {
         return Err(UsageError("no connector is named, so responses would go nowhere: use -C, or [connectors.NAME.KIND] in the configuration".into()).into());

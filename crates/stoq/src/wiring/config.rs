@@ -22,7 +22,7 @@ pub(crate) fn read(common: &CommonArgs, flags: Vec<Flag>) -> anyhow::Result<Load
     for file in files(common) {
         sources = sources.file(file);
     }
-    let mut all = common.flags().map_err(|e| UsageError(e.to_string()))?;
+    let mut all = common.flags().map_err(UsageError)?;
     all.extend(flags);
     let loaded = load(&sources.environment().flags(all), &registry::all());
     loaded.map_err(|problems| UsageError(shown(&problems)).into())
