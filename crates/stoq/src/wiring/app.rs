@@ -35,6 +35,9 @@ const RESULTS_IN_MEMORY: usize = 256;
 /// Messages of root tasks that wait on disk before a provider is made to wait.
 const ROOTS_ON_DISK: u64 = 100_000;
 
+/// Bytes of children that one payload may send inside their tasks.
+const INLINE_TOTAL: u64 = 32 << 20;
+
 /// Where queue, ledger and payloads live.
 pub(crate) enum Backing<'a> {
     /// In memory, with large payloads below this folder, which goes with the process.
@@ -128,6 +131,8 @@ fn engine_settings(settings: &Settings, spool_dir: PathBuf) -> surroundings::Set
         concurrency: settings.scan.slot_count() * 4,
         // Queue and ledger are one memory or one file here.
         coupled: true,
+        // No broker stands in between, and a file for each of many small children costs more than the children.
+        inline_total: INLINE_TOTAL,
         spool_dir,
         ..surroundings::Settings::default()
     }
