@@ -129,13 +129,15 @@ impl Frame {
             open[pending.delivery] = true;
         }
         let done = batch.held.iter_mut().zip(open).filter(|(_, open)| !open).filter_map(|(held, _)| held.take());
-        for delivery in done {
+        // All at once: a queue that writes to a disk then needs one write for all of them.
+        let acks = done.map(async |delivery| {
             let id = delivery.message.id.clone();
             if let Err(e) = delivery.ack().await {
                 // It comes again, and delivering it again changes nothing.
                 tracing::warn!(connector = &*self.name, id, error = fault::chain(&e), "not acknowledged");
             }
-        }
+        });
+        futures::future::join_all(acks).await;
     }
 }
 
