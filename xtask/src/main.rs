@@ -1,6 +1,7 @@
 //! Maintenance commands of the workspace: `cargo xtask <command>`.
 
 mod fixtures;
+mod fuzz;
 mod tests;
 mod tidy;
 
@@ -12,9 +13,10 @@ use anyhow::Result;
 const HELP: &str = "\
 cargo xtask <command>
 
-  fixtures      write tests/fixtures again, byte for byte
-  test [args]   install what the tests need and run them all; args go to cargo test
-  tidy          check what no compiler checks: dependencies, shape of files";
+  fixtures                            write tests/fixtures again, byte for byte
+  fuzz [--seconds <N>] [<TARGET>...]  run fuzz targets, all unless named, 60 seconds each unless said
+  test [args]                         install what the tests need and run them all; args go to cargo test
+  tidy                                check what no compiler checks: dependencies, shape of files";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let done: Result<()> = match command.as_deref() {
         Some("fixtures") => fixtures::write_all(),
+        Some("fuzz") => fuzz::run(root, &rest),
         Some("test") => tests::run(root, &rest),
         Some("tidy") => tidy::run(root),
         _ => Err(anyhow::anyhow!("which command?\n\n{HELP}")),

@@ -12,6 +12,8 @@ pub mod digest;
 pub mod envelope;
 pub mod fault;
 pub mod finding;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod id;
 pub mod json;
 pub mod ledger;

@@ -12,6 +12,8 @@ use stoq_api::scanner::{BuildError, PluginInfo};
 
 pub mod common;
 pub mod filedir;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod stdout;
 
 /// One entry of the list of built-in connectors.

@@ -30,6 +30,8 @@
 //!
 //! [`Inline`] runs the same workload on plain threads and gives none of this but the survival of panics.
 
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod job;
 pub mod memfd;
 pub mod tool;

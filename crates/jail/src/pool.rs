@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
+pub(crate) use self::collect::Collector;
 use self::queue::Queue;
 use self::slot::Slot;
 pub use self::worker::MAX_DEATHS;

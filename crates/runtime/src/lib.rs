@@ -9,6 +9,8 @@ pub mod config;
 pub mod escape;
 pub mod fail;
 pub mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod logs;
 pub mod metrics;
 pub mod permits;

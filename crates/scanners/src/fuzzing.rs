@@ -1,7 +1,7 @@
-//! Bodies of the fuzz targets under `fuzz/`, so that ordinary tests replay what fuzzing found.
+//! Bodies of the fuzz targets of this crate under `fuzz/`, so that ordinary tests replay what fuzzing found.
 //!
-//! To add a target: a function here and its line in [`TARGETS`], a file of five lines in `fuzz/fuzz_targets/`, and seeds in
-//! `fuzz/corpus/<target>/`. A plugin needs no more than a line that calls `plugin`.
+//! To add a target: a function here and its line in [`TARGETS`], a file of four lines in `fuzz/fuzz_targets/` with its
+//! entry in `fuzz/Cargo.toml`, and seeds in `fuzz/corpus/<target>/`. A plugin needs no more than a line that calls `plugin`.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};

@@ -6,6 +6,7 @@
 // This crate is a dependency of tests only, and a test that cannot go on is to stop.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "suites are tests, though they are not marked as such")]
 
+pub mod corpus;
 pub mod fault;
 #[cfg(feature = "hostile")]
 pub mod hostile;

@@ -11,7 +11,7 @@ use crate::protocol::reply::Reply;
 use crate::protocol::request::Outgoing;
 
 /// Gathers the answers of one batch. Items are answered in the order in which they were sent.
-pub(super) struct Collector<'a> {
+pub(crate) struct Collector<'a> {
     items: &'a [Outgoing],
     spool_dir: &'a Path,
     children: Children,
@@ -22,19 +22,19 @@ pub(super) struct Collector<'a> {
 
 /// Why a slot's answer is not taken.
 #[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) reason: StopReason,
-    pub(super) detail: String,
+pub(crate) struct Refusal {
+    pub(crate) reason: StopReason,
+    pub(crate) detail: String,
 }
 
 impl<'a> Collector<'a> {
-    pub(super) fn new(items: &'a [Outgoing], spool_dir: &'a Path) -> Self {
+    pub(crate) fn new(items: &'a [Outgoing], spool_dir: &'a Path) -> Self {
         let children = Children::new(items[0].remaining);
         Self { items, spool_dir, children, answers: Vec::with_capacity(items.len()), current: None }
     }
 
     /// Takes one frame; true when the batch is answered.
-    pub(super) fn take(&mut self, reply: Reply<'_>) -> Result<bool, Refusal> {
+    pub(crate) fn take(&mut self, reply: Reply<'_>) -> Result<bool, Refusal> {
         let Some(item) = self.items.get(self.answers.len()) else {
             return match reply {
                 Reply::Done => Ok(true),
@@ -79,11 +79,11 @@ impl<'a> Collector<'a> {
     }
 
     /// The plugin that the last frames came from, where a careful slot said so.
-    pub(super) fn current(&self) -> Option<u16> {
+    pub(crate) fn current(&self) -> Option<u16> {
         self.current
     }
 
-    pub(super) fn into_answers(self) -> Vec<Answer> {
+    pub(crate) fn into_answers(self) -> Vec<Answer> {
         self.answers
     }
 }

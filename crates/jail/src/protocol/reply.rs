@@ -188,7 +188,7 @@ impl Decoder {
         if len == 0 || len as usize > most { Err(Violation::Length { kind, len }) } else { Ok(()) }
     }
 
-    #[cfg(test)]
+    /// Memory in use, for tests.
     pub(crate) fn held(&self) -> usize {
         self.buffer.capacity()
     }

@@ -1,5 +1,6 @@
 //! From sources to settings.
 
+use std::borrow::Cow;
 use std::env;
 use std::fs::File;
 use std::io::Read;
@@ -34,7 +35,7 @@ enum Text {
     /// A file to read.
     File(PathBuf),
     /// A text that is part of the program, with the name to show.
-    Shipped(&'static str, &'static str),
+    Shipped(&'static str, Cow<'static, str>),
 }
 
 impl Sources {
@@ -43,10 +44,11 @@ impl Sources {
         Self::default()
     }
 
-    /// A TOML text that is part of the program, called `name` in messages.
+    /// A text that is part of the program, called `name` in messages, which also says how it is written: see
+    /// [`Sources::file`].
     #[must_use]
-    pub fn shipped(mut self, name: &'static str, text: &'static str) -> Self {
-        self.files.push(Text::Shipped(name, text));
+    pub fn shipped(mut self, name: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        self.files.push(Text::Shipped(name, text.into()));
         self
     }
 
@@ -144,11 +146,11 @@ fn inner(text: &str) -> Problem {
 
 fn file_layer(text: &Text, registry: Registry<'_>, problems: &mut Vec<Problem>) -> Option<Node> {
     let (name, content, base) = match text {
-        Text::Shipped(name, content) => ((*name).to_owned(), (*content).to_owned(), None),
+        Text::Shipped(name, content) => ((*name).to_owned(), content.clone(), None),
         Text::File(path) => {
             let name = path.to_string_lossy().into_owned();
             match read(path) {
-                Ok(content) => (name, content, Some(folder(path))),
+                Ok(content) => (name, Cow::Owned(content), Some(folder(path))),
                 Err(problem) => {
                     problems.push(Problem::error(Place::file(&name), "", problem));
                     return None;

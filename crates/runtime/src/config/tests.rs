@@ -6,48 +6,14 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::json;
 use stoq_api::budget::Budgets;
-use stoq_api::scanner::{OptionInfo, OptionKind, PluginInfo, PluginKind};
+use stoq_api::scanner::PluginKind;
 
 use super::flags::Flag;
 use super::routes::When;
 use super::*;
 use crate::fail::{Problem, Severity};
+use crate::fuzzing::{REGISTRY, YARA, plugin};
 use crate::units::{ByteSize, Duration};
-
-const fn option(name: &'static str, kind: OptionKind, default: &'static str) -> OptionInfo {
-    OptionInfo { name, kind, default, help: "help" }
-}
-
-const fn plugin(name: &'static str, kinds: &'static [PluginKind], options: &'static [OptionInfo]) -> PluginInfo {
-    PluginInfo { name, description: "", kinds, options, required_workers: &[] }
-}
-
-const REGISTRY: &[PluginInfo] = &[
-    plugin("hash", &[PluginKind::Worker], &[]),
-    plugin("mimetype", &[PluginKind::Worker], &[]),
-    plugin("yara", &[PluginKind::Worker, PluginKind::Dispatcher], YARA),
-    plugin("decompress", &[PluginKind::Worker], &[option("passwords", OptionKind::List, "[\"infected\"]")]),
-    plugin("my-worker", &[PluginKind::Worker], &[option("Depth", OptionKind::Int, "3")]),
-    plugin("dirmon", &[PluginKind::Provider], &[option("source_dir", OptionKind::Text, "")]),
-    plugin("filedir", &[PluginKind::Provider, PluginKind::Archiver], &[option("recursive", OptionKind::Bool, "false")]),
-    plugin("filedir", &[PluginKind::Connector], &[option("results_dir", OptionKind::Text, "\"results\"")]),
-    plugin(
-        "elasticsearch",
-        &[PluginKind::Connector],
-        &[
-            option("es_host", OptionKind::Text, "\"http://localhost:9200\""),
-            option("es_options", OptionKind::Json, ""),
-            option("api_key", OptionKind::Text, ""),
-        ],
-    ),
-];
-
-const YARA: &[OptionInfo] = &[
-    option("timeout", OptionKind::Duration, "\"60 s\""),
-    option("worker_rules", OptionKind::Files, "[\"rules\"]"),
-    option("max_size", OptionKind::Size, ""),
-    option("xor_first_match", OptionKind::Bool, "true"),
-];
 
 fn text(content: &'static str) -> Sources {
     Sources::new().shipped("stoq.toml", content)

@@ -1,0 +1,42 @@
+//! Bodies of the fuzz targets of this crate under `fuzz/`, so that ordinary tests replay what fuzzing found.
+
+use bytes::Bytes;
+
+use crate::envelope::{decode, encode};
+use crate::task::Task;
+
+/// A target: takes whatever the fuzzer made.
+type Target = fn(&[u8]);
+
+/// Every target by the name of its file.
+pub const TARGETS: [(&str, Target); 1] = [("envelope", envelope)];
+
+/// Whatever lies on a lane is read or refused, and a task that was read can be passed on: written again it is the same.
+/// Data that are no message are taken for a task's header alone, which spares the fuzzer from making lengths fit.
+///
+/// # Panics
+/// That does not hold.
+pub fn envelope(data: &[u8]) {
+    let message = Bytes::copy_from_slice(data);
+    if let Ok(frames) = decode(&message) {
+        let tasks = frames.into_iter().filter_map(|frame| {
+            let ids = (frame.scan_id, frame.payload_id);
+            let task = frame.task.ok()?;
+            assert_eq!(ids, (task.scan_id, task.payload_id));
+            Some(*task)
+        });
+        again(&tasks.collect::<Vec<_>>());
+    } else if let Ok(task) = serde_json::from_slice::<Task>(data) {
+        again(&[task]);
+    }
+}
+
+fn again(tasks: &[Task]) {
+    let written = match encode(tasks) {
+        Ok(written) => written,
+        Err(error) => panic!("what was read cannot be written: {error}"),
+    };
+    let read =
+        decode(&written).map(|frames| frames.into_iter().map(|f| f.task.map(|t| *t)).collect::<Result<Vec<_>, _>>());
+    assert_eq!(read, Ok(Ok(tasks.to_vec())));
+}

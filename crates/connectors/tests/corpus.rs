@@ -1,0 +1,8 @@
+//! Replays the corpora of this crate's fuzz targets.
+
+use stoq_connectors::fuzzing::TARGETS;
+
+#[test]
+fn corpora_are_survived() {
+    stoq_testkit::corpus::replay("stoq_connectors", &TARGETS);
+}

@@ -1,0 +1,8 @@
+//! Replays the corpora of this crate's fuzz targets.
+
+use stoq_runtime::fuzzing::TARGETS;
+
+#[test]
+fn corpora_are_survived() {
+    stoq_testkit::corpus::replay("stoq_runtime", &TARGETS);
+}
