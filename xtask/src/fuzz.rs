@@ -31,7 +31,11 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
     let seconds = format!("-max_total_time={}", wanted.seconds);
     let mut failed = Vec::new();
     for target in targets {
-        let status = cargo(root, &["run", target, "--", &seconds]).args(LIMITS).status();
+        // The first corpus is where new inputs go, and only samples of findings belong into the one that is committed.
+        let [found, corpus] = [root.join("fuzz/target/corpus").join(target), root.join("fuzz/corpus").join(target)];
+        std::fs::create_dir_all(&found).with_context(|| found.display().to_string())?;
+        let mut run = cargo(root, &["run", target]);
+        let status = run.args([&found, &corpus]).args(["--", &seconds]).args(LIMITS).status();
         if !status.with_context(|| format!("running {target}"))?.success() {
             failed.push(target);
         }

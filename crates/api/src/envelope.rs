@@ -21,6 +21,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 use crate::id::{PayloadId, ScanId};
+use crate::payload::{MAX_NESTING, nests_too_deep};
 use crate::task::Task;
 
 /// The header version that this build writes.
@@ -153,10 +154,18 @@ fn read_task(version: u16, header: &[u8], scan: ScanId, payload: PayloadId) -> R
             if task.scan_id != scan || task.payload_id != payload {
                 return Err(EnvelopeError::Header("its ids differ from the prelude's".into()));
             }
+            if has_deep_metadata(&task) {
+                return Err(EnvelopeError::Header(format!("its metadata is nested deeper than {MAX_NESTING}")));
+            }
             Ok(task)
         }
         newer => Err(EnvelopeError::Newer(newer)),
     }
+}
+
+fn has_deep_metadata(task: &Task) -> bool {
+    let metas = task.scan.roots.iter().map(|r| &r.payload_meta).chain([&task.payload_meta]);
+    metas.map(|m| &m.extra_data).chain([&task.scan.request_meta.extra_data]).any(nests_too_deep)
 }
 
 fn uuid_at(bytes: &[u8], at: usize) -> Uuid {

@@ -27,7 +27,14 @@ pub fn envelope(data: &[u8]) {
         });
         again(&tasks.collect::<Vec<_>>());
     } else if let Ok(task) = serde_json::from_slice::<Task>(data) {
-        again(&[task]);
+        // What cannot be read back from a lane must be refused there, and not come back as something else.
+        match encode(std::slice::from_ref(&task)).map(|written| decode(&written)) {
+            Ok(Ok(frames)) if frames.iter().all(|f| f.task.is_ok()) => again(&[task]),
+            Ok(Ok(frames)) => {
+                assert!(frames.iter().all(|f| f.scan_id == task.scan_id && f.payload_id == task.payload_id))
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -79,6 +79,21 @@ pub struct Ancestor {
     pub passwords: Vec<String>,
 }
 
+/// Whether values are nested deeper than [`MAX_NESTING`]. The limit of the JSON reader alone does not do: it is higher,
+/// counts what metadata is wrapped in, and starts anew in a value that is given as raw text.
+pub fn nests_too_deep(members: &Map<String, Value>) -> bool {
+    fn deeper(value: &Value, left: usize) -> bool {
+        match value {
+            Value::Array(items) => left == 0 || items.iter().any(|v| deeper(v, left - 1)),
+            Value::Object(members) => left == 0 || members.values().any(|v| deeper(v, left - 1)),
+            _ => false,
+        }
+    }
+    members.values().any(|value| deeper(value, MAX_NESTING))
+}
+
+/// Levels of arrays and objects inside the value of one member of metadata.
+pub const MAX_NESTING: usize = 64;
 /// Ancestors that a task carries.
 pub const MAX_ANCESTORS: usize = 16;
 /// Characters of a name in an ancestor's summary.
@@ -87,6 +102,15 @@ pub const MAX_NAME: usize = 255;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+        for (levels, too_deep) in [(0, false), (MAX_NESTING, false), (MAX_NESTING + 1, true)] {
+            let text = if levels == 0 { "{}".to_owned() } else { nested(levels) };
+            assert_eq!(nests_too_deep(&serde_json::from_str(&text).unwrap()), too_deep, "{levels}");
+        }
+    }
 
     #[test]
     fn schema_of_stoq_v3() {

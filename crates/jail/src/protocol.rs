@@ -15,6 +15,7 @@ mod tests;
 use std::io;
 
 use stoq_api::PayloadMeta;
+use stoq_api::payload::{MAX_NESTING, nests_too_deep};
 
 /// Content up to this size travels inside the request; above, as a sealed memory file.
 pub const MAX_INLINE: usize = 4 << 20;
@@ -58,8 +59,12 @@ impl Hint {
 /// A child's metadata as it goes over the wire.
 ///
 /// # Errors
-/// It is larger than [`MAX_META`].
+/// It is larger than [`MAX_META`], or nested deeper than [`MAX_NESTING`].
 pub(crate) fn encode_meta(meta: &PayloadMeta) -> io::Result<Vec<u8>> {
+    if nests_too_deep(&meta.extra_data) {
+        let why = format!("metadata of a child is nested deeper than {MAX_NESTING}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     let text = serde_json::to_vec(meta)?;
     if text.len() > MAX_META {
         let why = format!("metadata of {} bytes for a child, at most {MAX_META} are taken", text.len());

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use stoq_api::PayloadMeta;
+use stoq_api::payload::nests_too_deep;
 
 use crate::children::{Children, Refused};
 use crate::job::{Answer, StopReason};
@@ -48,6 +49,9 @@ impl<'a> Collector<'a> {
                 }
                 let parsed: PayloadMeta =
                     serde_json::from_slice(meta).map_err(|e| protocol(format!("metadata of a child: {e}")))?;
+                if nests_too_deep(&parsed.extra_data) {
+                    return Err(protocol("metadata of a child that is nested too deep"));
+                }
                 self.children.open(plugin, parsed, meta.len())?;
             }
             Reply::Starting { plugin } if item.excluded.contains(&plugin) => {
@@ -177,6 +181,8 @@ mod tests {
         assert_eq!(refused(&one, &[open(), open()]), StopReason::Protocol);
         assert_eq!(refused(&one, &[open(), Reply::Report { item: 0, report: b"" }]), StopReason::Protocol);
         assert_eq!(refused(&one, &[Reply::Open { plugin: 1, meta: b"[" }]), StopReason::Protocol);
+        let deep = format!("{{\"extra_data\":{{\"a\":{}{}}}}}", "[".repeat(70), "]".repeat(70));
+        assert_eq!(refused(&one, &[Reply::Open { plugin: 1, meta: deep.as_bytes() }]), StopReason::Protocol);
         assert_eq!(refused(&one, &[Reply::Open { plugin: 9, meta: b"{}" }]), StopReason::Protocol);
         assert_eq!(refused(&one, &[Reply::Starting { plugin: 9 }]), StopReason::Protocol);
         assert_eq!(refused(&one, &[open(), Reply::Close { keep: true }, open()]), StopReason::Budget);
