@@ -93,7 +93,7 @@ impl App {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 rulesets: Named(report.rulesets.into_iter().collect()),
             },
-            settings: engine_settings(settings, spool_dir),
+            settings: engine_settings(settings, spool_dir, persistent),
         });
         Ok(Self { around, roots, dir, warnings: report.warnings, persistent, loaded })
     }
@@ -124,11 +124,16 @@ fn spool(settings: &Settings, dir: &Path) -> Result<PathBuf> {
     Ok(spool_dir)
 }
 
-fn engine_settings(settings: &Settings, spool_dir: PathBuf) -> surroundings::Settings {
+/// Messages that a worker handles at a time: for each slot one in work and one that is ready when it ends, and those in
+/// settlement. On a disk settlement takes longest, and the more wait for it, the more each write serves.
+fn concurrency(settings: &Settings, persistent: bool) -> usize {
+    settings.scan.slot_count() * if persistent { 32 } else { 4 }
+}
+
+fn engine_settings(settings: &Settings, spool_dir: PathBuf, persistent: bool) -> surroundings::Settings {
     surroundings::Settings {
         max_payload: settings.scan.max_payload.get(),
-        // Two messages for each slot: one in work, one that is ready when it ends; and some in settlement.
-        concurrency: settings.scan.slot_count() * 4,
+        concurrency: concurrency(settings, persistent),
         // Queue and ledger are one memory or one file here.
         coupled: true,
         // No broker stands in between, and a file for each of many small children costs more than the children.
