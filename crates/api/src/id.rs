@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::digest::Sha256;
 
-/// The name space of scan ids: UUIDv5 of the DNS name space and `scan.stoq`.
+/// The name space of scan ids. The value means nothing, but another one would make every known scan a new one.
 const SCAN_SPACE: Uuid = Uuid::from_u128(0x3f1e_9a52_7c0b_5d6e_8a41_0d2f_63b7_c95a);
 
 /// Identifies one scan: one reference and everything extracted from it.
