@@ -47,8 +47,9 @@ pub async fn once(around: &Surroundings, retention: Duration, now: Timestamp) ->
     }
     // An open scan may still need what its children brought, however long ago that was.
     if around.ledger.open_scans().await? > 0 {
-        let deadline = around.settings.tombstone;
-        oldest = Timestamp(oldest.0.saturating_sub(u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX)));
+        // How old it is nobody says, but redelivery of its tasks ends where tombstones do.
+        let redelivery = around.settings.tombstone;
+        oldest = Timestamp(oldest.0.saturating_sub(u64::try_from(redelivery.as_micros()).unwrap_or(u64::MAX)));
     }
     let before = Timestamp(oldest.0.saturating_sub(u64::try_from(retention.as_micros()).unwrap_or(u64::MAX))).day();
     let mut dropped = 0;

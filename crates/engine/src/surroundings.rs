@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use stoq_api::response::EngineInfo;
 use stoq_api::store::Store;
 use stoq_api::{Fault, FaultKind};
 use stoq_jail::Runner;
+use stoq_runtime::backoff::Backoff;
 use stoq_runtime::files::FileRoots;
 
 use crate::lanes::Lanes;
@@ -69,8 +69,6 @@ pub struct Settings {
     /// Lanes and ledger are one thing that lives and dies together, so no scan can be lost by the ledger alone, and roots
     /// need not be kept for making it anew.
     pub coupled: bool,
-    /// Where large payloads are spooled.
-    pub spool_dir: PathBuf,
 }
 
 impl Default for Settings {
@@ -86,13 +84,12 @@ impl Default for Settings {
             lease: Duration::from_secs(60),
             sweep_interval: Duration::from_secs(15),
             coupled: false,
-            spool_dir: std::env::temp_dir(),
         }
     }
 }
 
-/// First pause after a failure of the surroundings.
-const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// Longest pause after the first failure of the surroundings; it doubles with each.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -107,13 +104,12 @@ impl Surroundings {
         F: Future<Output = Result<T, Fault>>,
     {
         let give_up = tokio::time::Instant::now() + self.settings.hold_max;
-        let mut pause = PAUSE_MIN;
+        let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_MAX);
         loop {
             match operation().await {
                 Err(fault) if fault.kind == FaultKind::Unavailable && tokio::time::Instant::now() < give_up => {
                     tracing::warn!(error = %stoq_api::fault::chain(&fault), what, "trying again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(PAUSE_MAX);
+                    tokio::time::sleep(backoff.next_wait()).await;
                 }
                 other => return other,
             }

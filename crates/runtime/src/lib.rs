@@ -1,4 +1,4 @@
-//! What every role of stoq stands on: configuration with places, units, secrets, logs, shutdown, permits and metrics.
+//! What every role of stoq stands on: configuration with places, units, secrets, logs, shutdown and metrics.
 //!
 //! Nothing here knows a queue, a plugin or a sink. Whatever has options is described by a list of
 //! [`PluginInfo`](stoq_api::scanner::PluginInfo) that the binary hands in, so that a new kind needs no change here.
@@ -13,8 +13,6 @@ pub mod files;
 pub mod fuzzing;
 pub mod logs;
 pub mod metrics;
-pub mod permits;
 pub mod secret;
 pub mod shutdown;
-pub mod supervise;
 pub mod units;

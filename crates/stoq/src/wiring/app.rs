@@ -93,7 +93,7 @@ impl App {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 rulesets: Named(report.rulesets.into_iter().collect()),
             },
-            settings: engine_settings(settings, spool_dir, persistent),
+            settings: engine_settings(settings, persistent),
         });
         Ok(Self { around, roots, dir, warnings: report.warnings, persistent, loaded })
     }
@@ -130,7 +130,7 @@ fn concurrency(settings: &Settings, persistent: bool) -> usize {
     settings.scan.slot_count() * if persistent { 32 } else { 4 }
 }
 
-fn engine_settings(settings: &Settings, spool_dir: PathBuf, persistent: bool) -> surroundings::Settings {
+fn engine_settings(settings: &Settings, persistent: bool) -> surroundings::Settings {
     surroundings::Settings {
         max_payload: settings.scan.max_payload.get(),
         concurrency: concurrency(settings, persistent),
@@ -138,7 +138,6 @@ fn engine_settings(settings: &Settings, spool_dir: PathBuf, persistent: bool) ->
         coupled: true,
         // No broker stands in between, and a file for each of many small children costs more than the children.
         inline_total: INLINE_TOTAL,
-        spool_dir,
         ..surroundings::Settings::default()
     }
 }
