@@ -193,4 +193,11 @@ pub trait Ledger: Send + Sync {
 
     /// Scans that are open or frozen.
     async fn open_scans(&self) -> Result<u64, Fault>;
+
+    /// Whether it can be used now: address, credentials. Cheap, so that readiness can ask every few seconds.
+    ///
+    /// # Errors
+    /// [`crate::FaultKind::Unavailable`] while it is away; [`crate::FaultKind::Misconfigured`] for what waiting does not
+    /// mend.
+    async fn check(&self) -> Result<(), Fault>;
 }

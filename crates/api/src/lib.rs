@@ -5,6 +5,7 @@
 //! its wire form, so that every role of a fleet reads the same bytes the same way.
 #![forbid(unsafe_code)]
 
+pub mod backend;
 pub mod bounded;
 pub mod budget;
 pub mod content;

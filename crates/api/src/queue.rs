@@ -3,11 +3,66 @@
 //! One [`Queue`] is one lane or one intake. What it does *not* do is as important: no delays, no dead-lettering, no attempt
 //! counting. Those are decided by our own code, so that they are the same on every broker.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::fault::Fault;
 use crate::stamp::Timestamp;
+
+/// A broker, or whatever else holds queues: one connection's worth of configuration, many queues.
+///
+/// Opening one does no input or output: a broker that is away when a process starts is waited for like one that goes
+/// away later.
+#[async_trait]
+pub trait Broker: Send + Sync {
+    /// A lane of our own. Nothing is declared by this.
+    fn lane(&self, name: &str, options: LaneOptions) -> Arc<dyn Queue>;
+
+    /// A queue or topic of somebody else's. Its `declare` and `inspect` never change anything: they only say whether it
+    /// can be used. A delivery's [`Message::id`] is what the broker itself says identifies the message, empty where it
+    /// says nothing; its `publish` writes one body a message, with the headers that the broker can carry.
+    fn foreign(&self, name: &str) -> Arc<dyn Queue>;
+
+    /// Connects if need be, and says whether the broker can be used: address, TLS, credentials. Cheap when it is
+    /// connected already, so that readiness can ask every few seconds.
+    ///
+    /// # Errors
+    /// [`crate::FaultKind::Unavailable`] while it is away; [`crate::FaultKind::Misconfigured`] for what waiting does not
+    /// mend, such as a wrong password.
+    async fn check(&self) -> Result<(), Fault>;
+
+    /// Gives back what subscribers hold and closes the connections.
+    async fn close(&self);
+}
+
+/// What is asked of a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneOptions {
+    /// `publish` fails or waits, as [`Queue::publish`] says, while a subscription has so many messages waiting.
+    pub bound: Option<u64>,
+}
+
+/// One thing that [`Queue::declare`] makes at the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What it is, for a person: `quorum queue stoq.roots`.
+    pub what: String,
+    /// How it is found.
+    pub state: PartState,
+}
+
+/// How a [`Part`] is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartState {
+    /// It is not there.
+    Missing,
+    /// It is there as it should be, as far as the broker tells.
+    Present,
+    /// It is there with other settings; says which and what to do.
+    Different(String),
+}
 
 /// Something published or delivered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +114,12 @@ pub trait Queue: Send + Sync {
     /// # Errors
     /// [`crate::FaultKind::Misconfigured`] if it exists with other settings.
     async fn declare(&self, subscriptions: &[&str]) -> Result<(), Fault>;
+
+    /// What [`Queue::declare`] would make, and what of it is there. Changes nothing.
+    ///
+    /// # Errors
+    /// [`crate::FaultKind::Unavailable`].
+    async fn inspect(&self, subscriptions: &[&str]) -> Result<Vec<Part>, Fault>;
 
     /// Publishes all messages. When this returns, each is durable in every subscription. After an error any of them may
     /// be: publish again.

@@ -278,7 +278,7 @@ pub struct PluginInfo {
     pub required_workers: &'static [&'static str],
 }
 
-/// stoQ's six kinds of plugins.
+/// stoQ's six kinds of plugins, and the three kinds of what stands around them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PluginKind {
     /// Brings payloads.
@@ -293,10 +293,16 @@ pub enum PluginKind {
     Decorator,
     /// Takes responses away.
     Connector,
+    /// Holds queues: a broker.
+    Queue,
+    /// Keeps open scans.
+    Ledger,
+    /// Keeps payloads on their way.
+    Store,
 }
 
 impl PluginKind {
-    /// The name that stoQ prints.
+    /// The name that stoQ prints, and ours for what it has no word for.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Provider => "Provider",
@@ -305,6 +311,9 @@ impl PluginKind {
             Self::Worker => "Worker",
             Self::Decorator => "Decorator",
             Self::Connector => "Connector",
+            Self::Queue => "Queue",
+            Self::Ledger => "Ledger",
+            Self::Store => "Store",
         }
     }
 }

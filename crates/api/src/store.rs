@@ -64,4 +64,11 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// As for `put`.
     async fn drop_day(&self, day: u32) -> Result<(), Fault>;
+
+    /// Whether it can be used now: address, credentials. Cheap, so that readiness can ask every few seconds.
+    ///
+    /// # Errors
+    /// [`crate::FaultKind::Unavailable`] while it is away; [`crate::FaultKind::Misconfigured`] for what waiting does not
+    /// mend.
+    async fn check(&self) -> Result<(), Fault>;
 }

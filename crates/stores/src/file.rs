@@ -112,6 +112,10 @@ impl Store for FileStore {
         })
         .await
     }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.days().await.map(drop)
+    }
 }
 
 /// `20260102` as a day; nothing else is one.

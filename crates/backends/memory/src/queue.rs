@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Prefetch, Queue, Settle};
+use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Part, Prefetch, Queue, Settle};
 use stoq_api::{Fault, FaultKind, Timestamp};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -105,6 +105,11 @@ impl Queue for MemoryQueue {
         }
         *all = next.into();
         Ok(())
+    }
+
+    /// Always empty: what it declares lies in this process alone, and nobody else can have made it differently.
+    async fn inspect(&self, _: &[&str]) -> Result<Vec<Part>, Fault> {
+        Ok(Vec::new())
     }
 
     async fn publish(&self, messages: Vec<Message>) -> Result<(), Fault> {

@@ -61,6 +61,10 @@ impl Store for MemoryStore {
         self.objects.lock().retain(|key, _| key.day != day);
         Ok(())
     }
+
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 /// The content's bytes; a file is read beside the runtime.

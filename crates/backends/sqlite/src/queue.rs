@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::OptionalExtension as _;
-use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Prefetch, Queue, Settle};
+use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Part, Prefetch, Queue, Settle};
 use stoq_api::{Fault, FaultKind, Timestamp};
 use tokio::sync::oneshot;
 
@@ -52,6 +52,11 @@ impl Queue for SqliteQueue {
         let made = self.writer.call("declare a queue", work).await?;
         self.lanes.add(&self.name, made);
         Ok(())
+    }
+
+    /// Always empty: what it declares lies in this process alone, and nobody else can have made it differently.
+    async fn inspect(&self, _: &[&str]) -> Result<Vec<Part>, Fault> {
+        Ok(Vec::new())
     }
 
     async fn publish(&self, messages: Vec<Message>) -> Result<(), Fault> {

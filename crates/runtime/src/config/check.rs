@@ -135,6 +135,10 @@ impl Checker<'_> {
             Shape::Active(kind) => {
                 list().map_err(|_| format!("expected a list of {}s", kind.name().to_ascii_lowercase()))
             }
+            Shape::One(kind) => match coerce::text(&leaf.value, leaf.text) {
+                Some(name) => Ok(name.into()),
+                None => Err(format!("expected the name of a {}", kind.name().to_ascii_lowercase())),
+            },
             _ => list(),
         }
     }

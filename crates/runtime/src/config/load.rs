@@ -262,6 +262,9 @@ fn whole(settings: &Settings, origins: &Origins, registry: Registry<'_>, problem
         ("providers", PluginKind::Provider),
         ("connectors", PluginKind::Connector),
         ("archivers", PluginKind::Archiver),
+        ("queues", PluginKind::Queue),
+        ("ledgers", PluginKind::Ledger),
+        ("stores", PluginKind::Store),
     ] {
         for (name, kinds) in settings.configured(role).into_iter().flatten() {
             let path = join(section, name);
@@ -270,11 +273,14 @@ fn whole(settings: &Settings, origins: &Origins, registry: Registry<'_>, problem
         }
     }
     for (path, names, role) in [
-        ("run.providers", settings.run.providers.as_ref(), PluginKind::Provider),
-        ("run.connectors", settings.run.connectors.as_ref(), PluginKind::Connector),
-        ("run.decorators", Some(&settings.run.decorators), PluginKind::Decorator),
-        ("archive.destinations", Some(&settings.archive.destinations), PluginKind::Archiver),
-        ("archive.sources", Some(&settings.archive.sources), PluginKind::Archiver),
+        ("run.providers", settings.run.providers.as_deref(), PluginKind::Provider),
+        ("run.connectors", settings.run.connectors.as_deref(), PluginKind::Connector),
+        ("run.decorators", Some(settings.run.decorators.as_slice()), PluginKind::Decorator),
+        ("archive.destinations", Some(settings.archive.destinations.as_slice()), PluginKind::Archiver),
+        ("archive.sources", Some(settings.archive.sources.as_slice()), PluginKind::Archiver),
+        ("fleet.queue", Some(settings.fleet.queue.as_slice()), PluginKind::Queue),
+        ("fleet.ledger", Some(settings.fleet.ledger.as_slice()), PluginKind::Ledger),
+        ("fleet.store", Some(settings.fleet.store.as_slice()), PluginKind::Store),
     ] {
         for name in names.into_iter().flatten() {
             active(settings, origins, registry, path, name, role, problems);

@@ -81,6 +81,7 @@ fn shape(shape: &Shape) -> String {
         Shape::Globs => "pattern or list of patterns".to_owned(),
         Shape::ResultPath => "path in results".to_owned(),
         Shape::Plugins(kind) | Shape::Active(kind) => role(kind),
+        Shape::One(kind) => format!("name of a {}", kind.name().to_ascii_lowercase()),
         Shape::Table(_) | Shape::Each(_) | Shape::Many(_) | Shape::PluginOptions | Shape::Components(_) => {
             "table".to_owned()
         }

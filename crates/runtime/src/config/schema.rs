@@ -30,6 +30,8 @@ pub(super) enum Shape {
     Plugins(PluginKind),
     /// Names of configured components of the role, or of plugins that can take it without being configured.
     Active(PluginKind),
+    /// The name of one such component.
+    One(PluginKind),
     /// Known keys.
     Table(&'static [Key]),
     /// Free names, known keys below each.
@@ -57,10 +59,14 @@ pub(super) const ROOT: &[Key] = &[
     key("routes", Shape::Table(ROUTES), "", "which plugins see which payloads"),
     key("archive", Shape::Table(ARCHIVE), "", "where payloads are kept"),
     key("run", Shape::Table(RUN), "", "what takes part"),
+    key("fleet", Shape::Table(FLEET), "", "what stands between the roles of several processes"),
     key("plugins", Shape::PluginOptions, "", "options of plugins, by plugin"),
     key("providers", Shape::Components(PluginKind::Provider), "", "sources: [providers.<name>.<kind>]"),
     key("connectors", Shape::Components(PluginKind::Connector), "", "sinks: [connectors.<name>.<kind>]"),
     key("archivers", Shape::Components(PluginKind::Archiver), "", "archives: [archivers.<name>.<kind>]"),
+    key("queues", Shape::Components(PluginKind::Queue), "", "brokers: [queues.<name>.<kind>]"),
+    key("ledgers", Shape::Components(PluginKind::Ledger), "", "ledgers: [ledgers.<name>.<kind>]"),
+    key("stores", Shape::Components(PluginKind::Store), "", "payload stores: [stores.<name>.<kind>]"),
 ];
 
 const CORE: &[Key] = &[
@@ -145,4 +151,21 @@ const RUN: &[Key] = &[
     key("providers", Shape::Active(PluginKind::Provider), "", "providers; without it, all that are configured"),
     key("connectors", Shape::Active(PluginKind::Connector), "", "connectors; without it, all that are configured"),
     key("decorators", Shape::Active(PluginKind::Decorator), "[]", "decorators of finished responses"),
+];
+
+const FLEET: &[Key] = &[
+    key("queue", Shape::One(PluginKind::Queue), "", "the broker of the lanes; without it, the data directory"),
+    key("ledger", Shape::One(PluginKind::Ledger), "", "keeps open scans; without it, the data directory"),
+    key("store", Shape::One(PluginKind::Store), "", "keeps large payloads; without it, the data directory"),
+    key("prefix", Shape::Value(OptionKind::Text), "\"stoq\"", "what the names of the lanes begin with"),
+    key("declare", Shape::Value(OptionKind::Bool), "true", "make lanes that are missing when a role starts"),
+    key(
+        "root_backlog",
+        Shape::Count { min: 1, max: i64::MAX },
+        "10000",
+        "messages of roots that wait before providers stop",
+    ),
+    key("batch_items", Shape::Count { min: 1, max: 256 }, "16", "tasks or responses in one message at most"),
+    key("hold_max", TIME, "\"10 min\"", "how long work is held while broker, ledger or store are away"),
+    key("max_attempts", Shape::Count { min: 1, max: 1_000 }, "5", "deliveries of one payload until it is given up"),
 ];

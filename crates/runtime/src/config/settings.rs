@@ -30,6 +30,8 @@ pub struct Settings {
     pub archive: Archive,
     /// What takes part.
     pub run: Run,
+    /// What stands between the roles.
+    pub fleet: Fleet,
     /// Options of plugins by plugin, defaults filled in.
     #[serde(default)]
     pub plugins: BTreeMap<String, Options>,
@@ -42,6 +44,15 @@ pub struct Settings {
     /// Archives by name, below that by kind.
     #[serde(default)]
     pub archivers: BTreeMap<String, BTreeMap<String, Options>>,
+    /// Brokers by name, below that by kind.
+    #[serde(default)]
+    pub queues: BTreeMap<String, BTreeMap<String, Options>>,
+    /// Ledgers by name, below that by kind.
+    #[serde(default)]
+    pub ledgers: BTreeMap<String, BTreeMap<String, Options>>,
+    /// Payload stores by name, below that by kind.
+    #[serde(default)]
+    pub stores: BTreeMap<String, BTreeMap<String, Options>>,
     /// The options that each plugin has in each role: one name may stand for several plugins.
     #[serde(skip)]
     pub(super) by_role: ByRole,
@@ -210,6 +221,33 @@ pub struct Run {
     pub decorators: Vec<String>,
 }
 
+/// `[fleet]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fleet {
+    /// The broker of the lanes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Keeps open scans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<String>,
+    /// Keeps large payloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// What the names of the lanes begin with.
+    pub prefix: String,
+    /// Roles make lanes that are missing.
+    pub declare: bool,
+    /// Messages of roots that wait before providers stop.
+    pub root_backlog: u64,
+    /// Tasks or responses in one message at most.
+    pub batch_items: usize,
+    /// How long work is held while its surroundings are away.
+    pub hold_max: Duration,
+    /// Deliveries of one payload until it is given up.
+    pub max_attempts: u32,
+}
+
 /// Options of a plugin: of the types that it declares, sizes in bytes, durations in seconds. `Debug` shows names only,
 /// because some values are secrets.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -254,6 +292,9 @@ impl Settings {
             PluginKind::Connector => self.run.connectors.clone().unwrap_or_else(all),
             PluginKind::Decorator => self.run.decorators.clone(),
             PluginKind::Archiver if self.archive.payloads => self.archive.destinations.clone(),
+            PluginKind::Queue => self.fleet.queue.iter().cloned().collect(),
+            PluginKind::Ledger => self.fleet.ledger.iter().cloned().collect(),
+            PluginKind::Store => self.fleet.store.iter().cloned().collect(),
             PluginKind::Archiver | PluginKind::Dispatcher | PluginKind::Worker => Vec::new(),
         };
         names.iter().filter_map(|name| self.component(role, name)).collect()
@@ -285,6 +326,9 @@ impl Settings {
             PluginKind::Provider => Some(&self.providers),
             PluginKind::Connector => Some(&self.connectors),
             PluginKind::Archiver => Some(&self.archivers),
+            PluginKind::Queue => Some(&self.queues),
+            PluginKind::Ledger => Some(&self.ledgers),
+            PluginKind::Store => Some(&self.stores),
             PluginKind::Dispatcher | PluginKind::Worker | PluginKind::Decorator => None,
         }
     }

@@ -78,4 +78,8 @@ impl Ledger for FaultyLedger {
     async fn open_scans(&self) -> Result<u64, Fault> {
         self.plan.run("ledger.open_scans", self.inner.open_scans()).await
     }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.plan.run("ledger.check", self.inner.check()).await
+    }
 }

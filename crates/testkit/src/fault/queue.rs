@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use stoq_api::Fault;
-use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Prefetch, Queue, Settle};
+use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Part, Prefetch, Queue, Settle};
 
 use super::{FaultPlan, Trouble, unavailable};
 
@@ -26,6 +26,10 @@ impl FaultyQueue {
 impl Queue for FaultyQueue {
     async fn declare(&self, subscriptions: &[&str]) -> Result<(), Fault> {
         self.plan.run("queue.declare", self.inner.declare(subscriptions)).await
+    }
+
+    async fn inspect(&self, subscriptions: &[&str]) -> Result<Vec<Part>, Fault> {
+        self.plan.run("queue.inspect", self.inner.inspect(subscriptions)).await
     }
 
     async fn publish(&self, messages: Vec<Message>) -> Result<(), Fault> {

@@ -43,4 +43,8 @@ impl Store for FaultyStore {
     async fn drop_day(&self, day: u32) -> Result<(), Fault> {
         self.plan.run("store.drop_day", self.inner.drop_day(day)).await
     }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.plan.run("store.check", self.inner.check()).await
+    }
 }

@@ -137,6 +137,10 @@ impl Ledger for SqliteLedger {
     async fn open_scans(&self) -> Result<u64, Fault> {
         self.writer.call("count open scans", move |t| sql::open_scans(t.connection)).await
     }
+
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Fault> {
