@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use futures::FutureExt;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use stoq_api::digest::Sha256Builder;
 use stoq_api::payload::RequestMeta;
 use stoq_api::plugin::{Provider, Reference, Root, RootBytes, Taken};
@@ -14,7 +16,14 @@ use stoq_api::{Budgets, Content, Fault, FaultKind, Location, PayloadId, RootRef,
 use tokio_util::sync::CancellationToken;
 
 use crate::lanes::{self, BATCH_ITEMS};
-use crate::surroundings::Surroundings;
+use crate::links::Links;
+
+/// Batches that are being published at a time: while one is being confirmed, the next are read.
+const BATCHES_IN_FLIGHT: usize = 8;
+/// Bytes in memory of the references that are being published, beyond which no more are taken.
+const BYTES_IN_FLIGHT: u64 = 64 << 20;
+/// Pause after a source was away.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What every scan of one intake has in common.
 #[derive(Clone, Debug)]
@@ -42,15 +51,15 @@ pub struct Progress {
 
 /// One provider and what its scans have in common.
 pub struct Intake {
-    around: Arc<Surroundings>,
+    links: Arc<Links>,
     settings: IntakeSettings,
     progress: Arc<Progress>,
 }
 
 impl Intake {
-    /// An intake that publishes into `around`'s lanes.
-    pub fn new(around: Arc<Surroundings>, settings: IntakeSettings) -> Self {
-        Self { around, settings, progress: Arc::default() }
+    /// An intake that publishes into the lanes of `links`.
+    pub fn new(links: Arc<Links>, settings: IntakeSettings) -> Self {
+        Self { links, settings, progress: Arc::default() }
     }
 
     /// How far it got; may be kept and read while it runs.
@@ -63,37 +72,41 @@ impl Intake {
     /// # Errors
     /// The provider is gone for good, or the lane was away for longer than is waited.
     pub async fn run(&self, provider: &mut dyn Provider, stop: &CancellationToken) -> Result<(), Fault> {
+        let mut going = FuturesUnordered::new();
+        let mut held = 0;
+        let mut end = None;
+        let mut pause = false;
         loop {
+            if going.is_empty()
+                && let Some(end) = end
+            {
+                return end;
+            }
+            let has_room = end.is_none() && going.len() < BATCHES_IN_FLIGHT && held < BYTES_IN_FLIGHT;
             let next = tokio::select! {
                 biased;
+                // What was not told to its source as taken comes again.
                 () = stop.cancelled() => return Ok(()),
-                next = provider.next() => next,
-            };
-            let Some(first) = pass_on_or_wait(next).await? else { continue };
-            let Some(first) = first else { return Ok(()) };
-            let mut batch = vec![first];
-            let mut ended = false;
-            // Whatever is ready now goes along; nothing is waited for.
-            while batch.len() < BATCH_ITEMS && !ended {
-                match provider.next().now_or_never() {
-                    Some(Ok(Some(reference))) => batch.push(reference),
-                    Some(Ok(None)) => ended = true,
-                    Some(Err(fault)) if fault.is_transient() => break,
-                    Some(Err(fault)) => {
-                        self.take(batch).await?;
-                        return Err(fault);
-                    }
-                    None => break,
+                Some(done) = going.next() => {
+                    held -= done?;
+                    continue;
                 }
-            }
-            // What was not told to its source as taken comes again.
-            tokio::select! {
-                biased;
-                taken = self.take(batch) => taken?,
-                () = stop.cancelled() => return Ok(()),
-            }
-            if ended {
-                return Ok(());
+                next = next_after(pause, provider), if has_room => next,
+            };
+            pause = false;
+            match next {
+                Ok(Some(first)) => {
+                    let (batch, bytes);
+                    (batch, bytes, end) = gather(provider, first, BYTES_IN_FLIGHT - held);
+                    held += bytes;
+                    going.push(self.take(batch).map(move |taken| taken.map(|()| bytes)));
+                }
+                Ok(None) => end = Some(Ok(())),
+                Err(fault) if fault.is_transient() => {
+                    tracing::warn!(error = %stoq_api::fault::chain(&fault), "the source is away; trying again");
+                    pause = true;
+                }
+                Err(fault) => end = Some(Err(fault)),
             }
         }
     }
@@ -121,9 +134,9 @@ impl Intake {
 
     /// A full or absent lane stops the intake for as long as it lasts: that is how overload reaches the source.
     async fn publish(&self, messages: &[Message]) -> Result<(), Fault> {
-        let lane = &self.around.lanes.roots;
+        let lane = &self.links.lanes.roots;
         loop {
-            match self.around.patiently("publish tasks", || lane.publish(messages.to_vec())).await {
+            match self.links.patiently("publish tasks", || lane.publish(messages.to_vec())).await {
                 Err(fault) if fault.is_transient() => {}
                 other => return other,
             }
@@ -156,8 +169,8 @@ impl Intake {
             trace: None,
         };
         if head.roots.len() > 1 {
-            let ledger = &self.around.ledger;
-            self.around.patiently("open a scan", || ledger.open(scan_id, &head, Timestamp::now())).await?;
+            let ledger = &self.links.ledger;
+            self.links.patiently("open a scan", || ledger.open(scan_id, &head, Timestamp::now())).await?;
         }
         let tasks = parts
             .into_iter()
@@ -194,13 +207,13 @@ impl Intake {
                     return Err(Fault::new(FaultKind::Corrupt, "a payload was not hashed before its task was made"));
                 };
                 let size = content.len();
-                let location = if size <= self.around.settings.inline_limit {
+                let location = if size <= self.links.settings.inline_limit {
                     inline = content.to_bytes().map_err(unreadable)?;
                     Location::Inline
                 } else {
                     let key = StoreKey { day: seen.day(), sha256 };
-                    let store = &self.around.store;
-                    self.around.patiently("store a payload", || store.put(&key, &content)).await?;
+                    let store = &self.links.store;
+                    self.links.patiently("store a payload", || store.put(&key, &content)).await?;
                     Location::Store { day: key.day, sha256 }
                 };
                 (Some(sha256), size, location)
@@ -210,18 +223,46 @@ impl Intake {
     }
 }
 
-/// `Some(Some(reference))`, `Some(None)` at the end, `None` after a pause because the source is away.
-async fn pass_on_or_wait(next: Result<Option<Reference>, Fault>) -> Result<Option<Option<Reference>>, Fault> {
-    const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
-    match next {
-        Ok(reference) => Ok(Some(reference)),
-        Err(fault) if fault.is_transient() => {
-            tracing::warn!(error = %stoq_api::fault::chain(&fault), "the source is away; trying again");
-            tokio::time::sleep(PAUSE).await;
-            Ok(None)
-        }
-        Err(fault) => Err(fault),
+/// The provider's next reference, after a pause if its source was just away. Safe to cancel.
+async fn next_after(pause: bool, provider: &mut dyn Provider) -> Result<Option<Reference>, Fault> {
+    if pause {
+        tokio::time::sleep(PAUSE).await;
     }
+    provider.next().await
+}
+
+/// `first` and whatever else is ready now, for one publication, with the bytes in memory; nothing is waited for. The last
+/// part says how the provider ended, if it did.
+fn gather(
+    provider: &mut dyn Provider,
+    first: Reference,
+    room: u64,
+) -> (Vec<Reference>, u64, Option<Result<(), Fault>>) {
+    let mut bytes = resident(&first);
+    let mut batch = vec![first];
+    while batch.len() < BATCH_ITEMS && bytes < room {
+        match provider.next().now_or_never() {
+            Some(Ok(Some(reference))) => {
+                bytes += resident(&reference);
+                batch.push(reference);
+            }
+            Some(Ok(None)) => return (batch, bytes, Some(Ok(()))),
+            // It says so again when asked again.
+            Some(Err(fault)) if fault.is_transient() => break,
+            Some(Err(fault)) => return (batch, bytes, Some(Err(fault))),
+            None => break,
+        }
+    }
+    (batch, bytes, None)
+}
+
+/// Bytes of a reference's roots that are in memory.
+fn resident(reference: &Reference) -> u64 {
+    let of = |root: &Root| match &root.bytes {
+        RootBytes::Content(Content::Bytes(bytes)) => bytes.len() as u64,
+        RootBytes::Content(_) | RootBytes::File(_) | RootBytes::Unreadable { .. } => 0,
+    };
+    reference.roots.iter().map(of).sum()
 }
 
 /// What stands for the message's body in the scan id: the digests of the roots whose bytes the provider has read.

@@ -1,10 +1,11 @@
 //! The lanes: queues of our own, and how tasks are packed into their messages.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use stoq_api::queue::{Message, Queue};
-use stoq_api::{EnvelopeError, Fault, FaultKind, Response, Task, envelope};
+use stoq_api::queue::{Delivery, Message, Queue};
+use stoq_api::{EnvelopeError, Fault, FaultKind, Response, Task, Timestamp, envelope};
 
 /// Subscription that workers share on the task lanes.
 pub const WORKERS: &str = "workers";
@@ -43,6 +44,71 @@ impl Lanes {
         self.roots.declare(&[WORKERS]).await?;
         self.results.declare(connectors).await?;
         self.dead.declare(&[DEAD]).await
+    }
+}
+
+/// One of the two task lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskLane {
+    /// Tasks of roots.
+    Roots,
+    /// Tasks of extracted payloads.
+    Children,
+}
+
+impl Lanes {
+    /// The queue of a task lane.
+    pub fn tasks(&self, lane: TaskLane) -> &Arc<dyn Queue> {
+        match lane {
+            TaskLane::Roots => &self.roots,
+            TaskLane::Children => &self.children,
+        }
+    }
+
+    /// The time before which no task waits any more, at `now`. Brokers that do not say since when a message waits hand
+    /// them out in the order in which they came, so what `seen` says came last is told instead; where nothing is known,
+    /// everything may still wait.
+    ///
+    /// # Errors
+    /// A lane is away.
+    pub async fn horizon(&self, seen: &Seen, now: Timestamp) -> Result<Timestamp, Fault> {
+        let mut horizon = now;
+        for lane in [TaskLane::Children, TaskLane::Roots] {
+            let depth = self.tasks(lane).depth(WORKERS).await?;
+            match depth.oldest {
+                Some(oldest) => horizon = horizon.min(oldest),
+                None if depth.ready > 0 => horizon = horizon.min(seen.last(lane)),
+                None => {}
+            }
+        }
+        Ok(horizon)
+    }
+}
+
+/// When the tasks were published that this process took last from each task lane.
+#[derive(Debug, Default)]
+pub struct Seen {
+    roots: AtomicU64,
+    children: AtomicU64,
+}
+
+impl Seen {
+    /// Notes a delivery. One that comes again says nothing about those that still wait.
+    pub fn note(&self, lane: TaskLane, delivery: &Delivery) {
+        if let (true, Some(published)) = (delivery.first, delivery.published) {
+            self.of(lane).fetch_max(published.0, Ordering::Relaxed);
+        }
+    }
+
+    fn last(&self, lane: TaskLane) -> Timestamp {
+        Timestamp(self.of(lane).load(Ordering::Relaxed))
+    }
+
+    fn of(&self, lane: TaskLane) -> &AtomicU64 {
+        match lane {
+            TaskLane::Roots => &self.roots,
+            TaskLane::Children => &self.children,
+        }
     }
 }
 

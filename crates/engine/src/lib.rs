@@ -11,6 +11,7 @@ pub mod examine;
 pub mod fetch;
 pub mod intake;
 pub mod lanes;
+pub mod links;
 pub mod plan;
 pub mod retain;
 pub mod rounds;
@@ -21,6 +22,7 @@ pub mod sweep;
 pub mod worker;
 
 pub use lanes::Lanes;
+pub use links::{Links, Settings};
 pub use plan::{ExternalPlugin, Plan, PlannedPlugin};
 pub use surroundings::Surroundings;
 pub use worker::Worker;

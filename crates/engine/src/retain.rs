@@ -10,15 +10,15 @@ use stoq_api::{Fault, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::lanes::WORKERS;
-use crate::surroundings::Surroundings;
+use crate::links::Links;
 
 /// How often old days are looked for.
 const INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Drops old days at once and every hour, until `stop` is cancelled. Failures are logged and tried again.
-pub async fn run(around: Arc<Surroundings>, retention: Duration, stop: &CancellationToken) {
+pub async fn run(links: Arc<Links>, retention: Duration, stop: &CancellationToken) {
     loop {
-        match once(&around, retention, Timestamp::now()).await {
+        match once(&links, retention, Timestamp::now()).await {
             Ok(0) => {}
             Ok(days) => tracing::info!(days, "dropped old payloads from the store"),
             Err(fault) => tracing::warn!(error = %stoq_api::fault::chain(&fault), "old payloads were not dropped"),
@@ -34,9 +34,9 @@ pub async fn run(around: Arc<Surroundings>, retention: Duration, stop: &Cancella
 ///
 /// # Errors
 /// A lane or the store is away.
-pub async fn once(around: &Surroundings, retention: Duration, now: Timestamp) -> Result<usize, Fault> {
+pub async fn once(links: &Links, retention: Duration, now: Timestamp) -> Result<usize, Fault> {
     let mut oldest = now;
-    for lane in [&around.lanes.children, &around.lanes.roots] {
+    for lane in [&links.lanes.children, &links.lanes.roots] {
         let depth = lane.depth(WORKERS).await?;
         match depth.oldest {
             Some(waiting) => oldest = oldest.min(waiting),
@@ -46,15 +46,15 @@ pub async fn once(around: &Surroundings, retention: Duration, now: Timestamp) ->
         }
     }
     // An open scan may still need what its children brought, however long ago that was.
-    if around.ledger.open_scans().await? > 0 {
+    if links.ledger.open_scans().await? > 0 {
         // How old it is nobody says, but redelivery of its tasks ends where tombstones do.
-        let redelivery = around.settings.tombstone;
+        let redelivery = links.settings.tombstone;
         oldest = Timestamp(oldest.0.saturating_sub(u64::try_from(redelivery.as_micros()).unwrap_or(u64::MAX)));
     }
     let before = Timestamp(oldest.0.saturating_sub(u64::try_from(retention.as_micros()).unwrap_or(u64::MAX))).day();
     let mut dropped = 0;
-    for day in around.store.days().await?.into_iter().take_while(|day| *day < before) {
-        around.store.drop_day(day).await?;
+    for day in links.store.days().await?.into_iter().take_while(|day| *day < before) {
+        links.store.drop_day(day).await?;
         dropped += 1;
     }
     Ok(dropped)

@@ -10,7 +10,6 @@ use stoq_api::ledger::Claim;
 use stoq_api::{Fault, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use crate::lanes::WORKERS;
 use crate::settle;
 use crate::surroundings::Surroundings;
 
@@ -35,12 +34,7 @@ pub async fn run(around: Arc<Surroundings>, stop: &CancellationToken) {
 /// # Errors
 /// A lane or the ledger is away: nobody's time runs then.
 pub async fn once(around: &Surroundings, now: Timestamp) -> Result<usize, Fault> {
-    let mut horizon = now;
-    for lane in [&around.lanes.children, &around.lanes.roots] {
-        if let Some(oldest) = lane.depth(WORKERS).await?.oldest {
-            horizon = horizon.min(oldest);
-        }
-    }
+    let horizon = around.lanes.horizon(&around.seen, now).await?;
     let mut finished = 0;
     for overdue in around.ledger.overdue(horizon, now, BATCH).await? {
         match around.ledger.freeze(overdue.scan_id, around.settings.lease, now).await? {

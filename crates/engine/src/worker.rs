@@ -6,14 +6,14 @@ use std::time::Duration;
 use stoq_api::queue::{Deliveries, Delivery, Message, Prefetch};
 use stoq_api::scanner::Remaining;
 use stoq_api::{EnvelopeError, Fault, FaultKind, Outcome, PayloadId, Task, Timestamp, envelope};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, RwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dead::{self, DeadKind};
 use crate::examine::{self, Examined, Fetch};
 use crate::fetch::{Fetched, fetch};
-use crate::lanes::{self, AGAIN, WORKERS};
+use crate::lanes::{self, AGAIN, TaskLane, WORKERS};
 use crate::settle;
 use crate::surroundings::Surroundings;
 
@@ -27,21 +27,16 @@ const AWAY: Duration = Duration::from_millis(500);
 pub struct Worker {
     around: Arc<Surroundings>,
     room: Arc<Semaphore>,
+    /// Shared by all work; held alone by a payload at its last attempt, so that none but itself can be blamed.
+    alone: Arc<RwLock<()>>,
     settled: Arc<Notify>,
-}
-
-/// Which lane a message came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lane {
-    Roots,
-    Children,
 }
 
 impl Worker {
     /// A worker in `around`.
     pub fn new(around: Arc<Surroundings>) -> Self {
         let room = Arc::new(Semaphore::new(around.settings.concurrency.max(1)));
-        Self { around, room, settled: Arc::default() }
+        Self { around, room, alone: Arc::default(), settled: Arc::default() }
     }
 
     /// Rung after every message that was settled or given back.
@@ -65,6 +60,7 @@ impl Worker {
         let tracker = TaskTracker::new();
         let work = async {
             while let Some((lane, delivery)) = next(&mut children, &mut roots, stop).await {
+                self.around.seen.note(lane, &delivery);
                 let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
                 let worker = self.clone();
                 tracker.spawn(async move {
@@ -84,7 +80,7 @@ impl Worker {
     }
 
     /// One message from delivery to verdict. Whatever fails on the way leads to a message that is given back.
-    async fn handle(&self, lane: Lane, delivery: Delivery) {
+    async fn handle(&self, lane: TaskLane, delivery: Delivery) {
         let id = delivery.message.id.clone();
         let work = self.process(lane, &delivery);
         match keep_alive(&delivery, work).await {
@@ -100,7 +96,7 @@ impl Worker {
         }
     }
 
-    async fn process(&self, lane: Lane, delivery: &Delivery) -> Result<(), Fault> {
+    async fn process(&self, lane: TaskLane, delivery: &Delivery) -> Result<(), Fault> {
         let message = &delivery.message;
         let first = delivery.first && message.header(AGAIN).is_none();
         let frames = match envelope::decode(&message.body) {
@@ -123,16 +119,31 @@ impl Worker {
         if !first && tasks.len() > 1 {
             return self.take_apart(lane, &tasks).await;
         }
-        self.scan(tasks, first, message).await
+        let [task] = tasks.as_slice() else { return self.with_others(tasks, first).await };
+        if first {
+            return self.with_others(tasks, first).await;
+        }
+        let attempts = self.attempts(task).await?;
+        let most = self.around.settings.max_attempts;
+        if attempts > most {
+            return self.give_up(task, attempts - 1, message).await;
+        }
+        if attempts < most {
+            return self.with_others(tasks, first).await;
+        }
+        let _alone = self.alone.write().await;
+        self.scan(tasks, first).await
+    }
+
+    async fn with_others(&self, tasks: Vec<Task>, first: bool) -> Result<(), Fault> {
+        let _shared = self.alone.read().await;
+        self.scan(tasks, first).await
     }
 
     /// The sequence of a payload: fetch, examine, settle.
-    async fn scan(&self, tasks: Vec<Task>, first: bool, message: &Message) -> Result<(), Fault> {
+    async fn scan(&self, tasks: Vec<Task>, first: bool) -> Result<(), Fault> {
         let mut fetches = Vec::with_capacity(tasks.len());
         for task in tasks {
-            if !first && self.worn_out(&task, message).await? {
-                continue;
-            }
             match fetch(&self.around, &task).await? {
                 Fetched::Gone(finding) => {
                     let outcome = examine::unfetched(&task, finding);
@@ -176,35 +187,31 @@ impl Worker {
         Ok(Remaining { children: all.children.saturating_sub(children), bytes: all.bytes.saturating_sub(bytes) })
     }
 
-    /// Counts an attempt at redelivered work, and gives the payload up after too many: its bytes are kept for people, a
-    /// dead letter says why, and its scan goes on without it.
-    async fn worn_out(&self, task: &Task, message: &Message) -> Result<bool, Fault> {
+    /// Counts an attempt at redelivered work.
+    async fn attempts(&self, task: &Task) -> Result<u32, Fault> {
         let ledger = &self.around.ledger;
-        let attempts = self
-            .around
+        self.around
             .patiently("count an attempt", || ledger.begin(task.scan_id, task.payload_id, Timestamp::now()))
-            .await?;
-        if attempts <= self.around.settings.max_attempts {
-            return Ok(false);
-        }
+            .await
+    }
+
+    /// Gives a payload up after `attempts`: its bytes are kept for people, a dead letter says why, and its scan goes on
+    /// without it.
+    async fn give_up(&self, task: &Task, attempts: u32, message: &Message) -> Result<(), Fault> {
         if let Fetched::Ready { content, .. } = fetch(&self.around, task).await? {
             let name = format!("{}-{}", task.scan_id, task.payload_id);
             let store = &self.around.store;
             self.around.patiently("quarantine a payload", || store.keep(&name, &content)).await?;
         }
-        let outcome = examine::given_up(task, attempts - 1);
+        let outcome = examine::given_up(task, attempts);
         let reason = outcome.findings.first().map(|f| f.detail.clone()).unwrap_or_default();
         self.bury(&reason, message).await?;
-        settle::settle_barren(&self.around, task.clone(), outcome).await?;
-        Ok(true)
+        settle::settle_barren(&self.around, task.clone(), outcome).await
     }
 
-    async fn take_apart(&self, lane: Lane, tasks: &[Task]) -> Result<(), Fault> {
+    async fn take_apart(&self, lane: TaskLane, tasks: &[Task]) -> Result<(), Fault> {
         let messages = lanes::take_apart(tasks)?;
-        let lane = match lane {
-            Lane::Roots => &self.around.lanes.roots,
-            Lane::Children => &self.around.lanes.children,
-        };
+        let lane = self.around.lanes.tasks(lane);
         self.around.patiently("take a message apart", || lane.publish(messages.clone())).await
     }
 
@@ -244,13 +251,13 @@ async fn next(
     children: &mut Box<dyn Deliveries>,
     roots: &mut Box<dyn Deliveries>,
     stop: &CancellationToken,
-) -> Option<(Lane, Delivery)> {
+) -> Option<(TaskLane, Delivery)> {
     loop {
         let (lane, next) = tokio::select! {
             biased;
             () = stop.cancelled() => return None,
-            next = children.next() => (Lane::Children, next),
-            next = roots.next() => (Lane::Roots, next),
+            next = children.next() => (TaskLane::Children, next),
+            next = roots.next() => (TaskLane::Roots, next),
         };
         match next {
             Ok(Some(delivery)) => return Some((lane, delivery)),

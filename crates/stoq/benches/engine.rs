@@ -15,7 +15,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use md5::Digest as _;
 use serde_json::json;
-use stoq_api::ledger::Ledger;
 use stoq_api::plugin::{NotTold, Provider, Reference, Root, RootBytes};
 use stoq_api::queue::{Prefetch, Queue};
 use stoq_api::response::EngineInfo;
@@ -23,7 +22,7 @@ use stoq_api::scanner::{Build, SourceFile};
 use stoq_api::{Budgets, Content, Fault, PayloadMeta, RequestMeta};
 use stoq_engine::intake::{Intake, IntakeSettings};
 use stoq_engine::rules::Rules;
-use stoq_engine::{Lanes, Plan, PlannedPlugin, Surroundings, Worker, rounds, surroundings};
+use stoq_engine::{Lanes, Links, Plan, PlannedPlugin, Settings, Surroundings, Worker, rounds};
 use stoq_jail::{Inline, Pool, PoolConfig, Runner};
 use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
 use tokio_util::sync::CancellationToken;
@@ -128,15 +127,16 @@ fn plan() -> Plan {
 
 async fn run(corpus: &[Bytes], plan: &Plan, runner: Arc<dyn Runner>) {
     let results = Arc::new(MemoryQueue::bounded("results", 256));
+    let lanes = Lanes {
+        children: Arc::new(MemoryQueue::new("children")),
+        roots: Arc::new(MemoryQueue::bounded("roots", 256)),
+        results: Arc::clone(&results) as Arc<dyn Queue>,
+        dead: Arc::new(MemoryQueue::new("dead")),
+    };
+    let settings = Settings { coupled: true, ..Settings::default() };
+    let ledger = Arc::new(MemoryLedger::new());
     let around = Arc::new(Surroundings {
-        lanes: Lanes {
-            children: Arc::new(MemoryQueue::new("children")),
-            roots: Arc::new(MemoryQueue::bounded("roots", 256)),
-            results: Arc::clone(&results) as Arc<dyn Queue>,
-            dead: Arc::new(MemoryQueue::new("dead")),
-        },
-        ledger: Arc::new(MemoryLedger::new()) as Arc<dyn Ledger>,
-        store: Arc::new(MemoryStore::new()),
+        links: Arc::new(Links::new(lanes, ledger, Arc::new(MemoryStore::new()), settings)),
         files: Arc::default(),
         runner,
         plugins: plan.plugins.iter().map(|plugin| plugin.name.clone()).collect(),
@@ -145,7 +145,6 @@ async fn run(corpus: &[Bytes], plan: &Plan, runner: Arc<dyn Runner>) {
         archivers: BTreeMap::new(),
         decorators: BTreeMap::new(),
         engine: EngineInfo::default(),
-        settings: surroundings::Settings { coupled: true, ..surroundings::Settings::default() },
     });
     around.lanes.declare(&["drain"]).await.unwrap();
     let (stop, force) = (CancellationToken::new(), CancellationToken::new());
@@ -162,7 +161,7 @@ async fn run(corpus: &[Bytes], plan: &Plan, runner: Arc<dyn Runner>) {
         }
     });
     let intake = Intake::new(
-        around,
+        Arc::clone(&around.links),
         IntakeSettings {
             source: "bench".into(),
             budgets: Budgets::default(),

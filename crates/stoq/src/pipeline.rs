@@ -49,7 +49,7 @@ pub(crate) async fn run(
     let names: Vec<String> = sinks.iter().map(|sink| sink.name.clone()).collect();
     around.lanes.declare(&names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     let intakes: Vec<_> =
-        sources.into_iter().map(|s| (Intake::new(Arc::clone(around), s.settings), s.provider)).collect();
+        sources.into_iter().map(|s| (Intake::new(Arc::clone(&around.links), s.settings), s.provider)).collect();
     watch(intakes.iter().map(|(intake, _)| intake.progress()).collect());
 
     let stops = Stops::default();
@@ -63,7 +63,7 @@ pub(crate) async fn run(
     tokio::spawn(async move { sweep::run(sweeping, &stop).await });
 
     if app.persistent {
-        let (keeping, stop) = (Arc::clone(around), stops.worker.clone());
+        let (keeping, stop) = (Arc::clone(&around.links), stops.worker.clone());
         let retention = app.loaded.settings.core.retention.get();
         tokio::spawn(async move { retain::run(keeping, retention, &stop).await });
     }

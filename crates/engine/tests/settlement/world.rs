@@ -22,7 +22,7 @@ use stoq_api::{Budgets, Content, PayloadMeta, RequestMeta, Sha256, SpentKind};
 use stoq_engine::intake::{Intake, IntakeSettings};
 use stoq_engine::lanes::{DEAD, WORKERS};
 use stoq_engine::rules::Rules;
-use stoq_engine::{Lanes, Plan, PlannedPlugin, Surroundings, Worker, rounds, surroundings};
+use stoq_engine::{Lanes, Links, Plan, PlannedPlugin, Settings, Surroundings, Worker, rounds};
 use stoq_jail::{Answer, Child, Item, JobItem, Runner, Wire, Workload};
 use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
 use stoq_testkit::fault::{FaultPlan, FaultyLedger, FaultyQueue, FaultyStore};
@@ -68,15 +68,20 @@ impl World {
         };
         let ledger = Arc::clone(&self.ledger) as Arc<dyn Ledger>;
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
+        let lanes = Lanes {
+            children: queue(&self.children),
+            roots: queue(&self.roots),
+            results: queue(&self.results),
+            dead: queue(&self.dead),
+        };
+        let links = Links::new(
+            lanes,
+            Arc::new(FaultyLedger::new(ledger, plan.clone())),
+            Arc::new(FaultyStore::new(store, plan.clone())),
+            Settings { inline_limit: self.inline_limit, ..Settings::default() },
+        );
         Arc::new(Surroundings {
-            lanes: Lanes {
-                children: queue(&self.children),
-                roots: queue(&self.roots),
-                results: queue(&self.results),
-                dead: queue(&self.dead),
-            },
-            ledger: Arc::new(FaultyLedger::new(ledger, plan.clone())),
-            store: Arc::new(FaultyStore::new(store, plan.clone())),
+            links: Arc::new(links),
             files: Arc::default(),
             runner: Arc::new(Direct::new(twist)),
             plugins: vec!["open".into()],
@@ -85,7 +90,6 @@ impl World {
             archivers: BTreeMap::new(),
             decorators: BTreeMap::new(),
             engine: EngineInfo::default(),
-            settings: surroundings::Settings { inline_limit: self.inline_limit, ..surroundings::Settings::default() },
         })
     }
 
@@ -98,7 +102,7 @@ impl World {
             request_meta: RequestMeta::default(),
             tenant: None,
         };
-        let intake = Intake::new(self.around(&FaultPlan::calm(), |_| ()), settings);
+        let intake = Intake::new(Arc::clone(&self.around(&FaultPlan::calm(), |_| ()).links), settings);
         for _ in 0..times {
             let mut once = Once(Some(content.to_vec()));
             intake.run(&mut once, &CancellationToken::new()).await.unwrap();

@@ -13,7 +13,7 @@ use stoq_api::response::EngineInfo;
 use stoq_api::scanner::{PluginInfo, PluginKind};
 use stoq_engine::plan::PlanReport;
 use stoq_engine::rules::Rules;
-use stoq_engine::{Lanes, Plan, Surroundings, surroundings};
+use stoq_engine::{Lanes, Links, Plan, Surroundings};
 use stoq_jail::{Inline, Limits, Mode, Pool, PoolConfig, Runner};
 use stoq_memory::{MemoryLedger, MemoryQueue};
 use stoq_runtime::config::{JailMode, Loaded, Settings};
@@ -78,10 +78,9 @@ impl App {
             serde_json::from_slice(&runner.hello()).context("the slots did not say what they hold")?;
         let store = FileStore::open(&dir.join("payloads"), FileStoreOptions { fsync: persistent })?;
         let roots = Arc::new(FileRoots::default());
+        let links = Links::new(lanes, ledger, Arc::new(store), engine_settings(settings, persistent));
         let around = Arc::new(Surroundings {
-            lanes,
-            ledger,
-            store: Arc::new(store),
+            links: Arc::new(links),
             files: Arc::clone(&roots),
             runner,
             plugins: plan.plugins.iter().map(|plugin| plugin.name.clone()).collect(),
@@ -93,7 +92,6 @@ impl App {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 rulesets: Named(report.rulesets.into_iter().collect()),
             },
-            settings: engine_settings(settings, persistent),
         });
         Ok(Self { around, roots, dir, warnings: report.warnings, persistent, loaded })
     }
@@ -130,15 +128,15 @@ fn concurrency(settings: &Settings, persistent: bool) -> usize {
     settings.scan.slot_count() * if persistent { 32 } else { 4 }
 }
 
-fn engine_settings(settings: &Settings, persistent: bool) -> surroundings::Settings {
-    surroundings::Settings {
+fn engine_settings(settings: &Settings, persistent: bool) -> stoq_engine::Settings {
+    stoq_engine::Settings {
         max_payload: settings.scan.max_payload.get(),
         concurrency: concurrency(settings, persistent),
         // Queue and ledger are one memory or one file here.
         coupled: true,
         // No broker stands in between, and a file for each of many small children costs more than the children.
         inline_total: INLINE_TOTAL,
-        ..surroundings::Settings::default()
+        ..stoq_engine::Settings::default()
     }
 }
 
