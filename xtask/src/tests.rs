@@ -11,7 +11,30 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: &[Tool] = &[Tool { program: "exiftool", package: "libimage-exiftool-perl" }];
+const TOOLS: &[Tool] = &[
+    Tool { program: "exiftool", package: "libimage-exiftool-perl" },
+    Tool { program: "rabbitmq-server", package: "rabbitmq-server" },
+    Tool { program: "redis-server", package: "redis-server" },
+];
+
+/// Where servers are installed, though it is not on every user's path.
+const SERVERS: &str = "/usr/sbin";
+
+/// Installs the packages that it is given. Tests start their own servers, so the packages' own are told not to start
+/// while they are installed; whatever the system's policy was is put back at the end.
+const INSTALL: &str = r#"set -e
+export DEBIAN_FRONTEND=noninteractive
+policy=/usr/sbin/policy-rc.d
+kept=$policy.before-stoq
+restore() { if [ -e "$kept" ]; then mv "$kept" "$policy"; else rm -f "$policy"; fi }
+trap 'exit 1' HUP INT TERM
+trap restore EXIT
+if [ -e "$policy" ]; then mv "$policy" "$kept"; fi
+printf '#!/bin/sh\nexit 101\n' > "$policy"
+chmod 755 "$policy"
+apt-get update -q
+apt-get install -y -q --no-install-recommends "$@"
+"#;
 
 /// Runs every test of the workspace. `extra` goes to `cargo test`.
 pub(crate) fn run(root: &Path, extra: &[String]) -> Result<()> {
@@ -37,20 +60,15 @@ fn install() -> Result<()> {
     // Without root, sudo may do it; nothing is asked for, so that an unattended run fails instead of waiting.
     let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
     let prefix: &[&str] = if root { &[] } else { &["sudo", "-n"] };
-    for arguments in
-        [&["update", "-q"][..], &[&["install", "-y", "-q", "--no-install-recommends"], &missing[..]].concat()]
-    {
-        let mut words = prefix.to_vec();
-        words.push("apt-get");
-        words.extend(arguments);
-        let status = Command::new(words[0]).args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive").status();
-        if !status.is_ok_and(|s| s.success()) {
-            bail!("`{}` failed; run `{by_hand}` as root and try again", words.join(" "));
-        }
+    let words = [prefix, &["sh", "-c", INSTALL, "install"], &missing].concat();
+    let status = Command::new(words[0]).args(&words[1..]).status();
+    if !status.is_ok_and(|s| s.success()) {
+        bail!("installing packages failed; run `{by_hand}` as root and try again");
     }
     Ok(())
 }
 
 fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).chain([SERVERS.into()]).any(|dir| dir.join(program).is_file())
 }

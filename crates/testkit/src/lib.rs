@@ -13,6 +13,8 @@ pub mod hostile;
 pub mod ledger;
 pub mod queue;
 pub mod samples;
+#[cfg(feature = "services")]
+pub mod services;
 pub mod store;
 pub mod wait;
 
