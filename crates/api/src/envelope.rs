@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::id::{PayloadId, ScanId};
 use crate::payload::{MAX_NESTING, nests_too_deep};
-use crate::task::Task;
+use crate::task::{Location, Place, RemoteRef, Task};
 
 /// The header version that this build writes.
 pub const VERSION: u16 = 1;
@@ -165,7 +165,11 @@ fn read_task(version: u16, header: &[u8], scan: ScanId, payload: PayloadId) -> R
 
 fn has_deep_metadata(task: &Task) -> bool {
     let metas = task.scan.roots.iter().map(|r| &r.payload_meta).chain([&task.payload_meta]);
-    metas.map(|m| &m.extra_data).chain([&task.scan.request_meta.extra_data]).any(nests_too_deep)
+    let asked = task.scan.roots.iter().map(|r| &r.location).chain([&task.location]).filter_map(|l| match l {
+        Location::Remote(RemoteRef { place: Place::Archive { task, .. }, .. }) => Some(task),
+        _ => None,
+    });
+    metas.map(|m| &m.extra_data).chain([&task.scan.request_meta.extra_data]).chain(asked).any(nests_too_deep)
 }
 
 fn uuid_at(bytes: &[u8], at: usize) -> Uuid {

@@ -12,6 +12,7 @@ pub mod content;
 pub mod digest;
 pub mod envelope;
 pub mod fault;
+pub mod fetch;
 pub mod finding;
 #[doc(hidden)]
 pub mod fuzzing;

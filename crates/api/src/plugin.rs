@@ -9,17 +9,42 @@ use crate::content::Content;
 use crate::fault::Fault;
 use crate::json::Json;
 use crate::payload::{PayloadMeta, RequestMeta};
+use crate::queue::Message;
 use crate::response::{PayloadResults, Response};
-use crate::task::FileRef;
+use crate::task::{FileRef, RemoteRef};
 
 /// Brings references. Pulled by the provider role, which owns permits, ids and publishing; the plugin only finds and reads.
 #[async_trait]
 pub trait Provider: Send {
-    /// The next reference; waits for one as long as it takes. `None` when there will be no more. Safe to cancel.
+    /// What comes next; waits for it as long as it takes. `None` when there will be no more. Safe to cancel.
     ///
     /// # Errors
     /// The source is away (call again after a while) or gone for good.
-    async fn next(&mut self) -> Result<Option<Reference>, Fault>;
+    async fn next(&mut self) -> Result<Option<Taking>, Fault>;
+}
+
+/// What a provider took from its source.
+pub enum Taking {
+    /// Something to scan.
+    Reference(Reference),
+    /// Something that names nothing that can be scanned, and never will: it belongs on the dead lane.
+    Refused(Refused),
+}
+
+impl From<Reference> for Taking {
+    fn from(reference: Reference) -> Self {
+        Self::Reference(reference)
+    }
+}
+
+/// A message that is no reference, or not one that is allowed.
+pub struct Refused {
+    /// The message as it came.
+    pub original: Message,
+    /// Why, for a person.
+    pub reason: String,
+    /// Tells the source, once the message is safe on the dead lane.
+    pub taken: Box<dyn Taken>,
 }
 
 /// One reference: what to scan, and the right to say that it was taken.
@@ -48,6 +73,8 @@ pub enum RootBytes {
     Content(Content),
     /// Left where they are: a file beneath a root that workers share.
     File(FileRef),
+    /// Left where they are: behind a network, where workers fetch them.
+    Remote(RemoteRef),
     /// They cannot be had, and asking again will not help; the scan says so.
     Unreadable {
         /// Why, for a person.

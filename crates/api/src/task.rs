@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::budget::Budgets;
 use crate::digest::Sha256;
@@ -101,6 +102,8 @@ pub enum Location {
     },
     /// A regular file beneath a named root that workers can read themselves.
     File(FileRef),
+    /// Behind a network, where workers fetch it themselves.
+    Remote(RemoteRef),
     /// Nowhere: the provider could not read it, and asking again will not help. The scan still gets its response.
     Unreadable {
         /// Why, for a person.
@@ -121,6 +124,46 @@ pub struct FileRef {
     pub mtime_ns: i128,
     /// Inode number.
     pub inode: u64,
+}
+
+/// Something behind a network as its reference described it. A difference at the fetch is a finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteRef {
+    /// The intake that brought the reference: its rules say what may be fetched, whoever fetches.
+    pub via: String,
+    /// Where it is.
+    pub place: Place,
+    /// Size in bytes, where the reference says one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+/// Where something behind a network is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// What an HTTP server answers.
+    Url(String),
+    /// An object of a bucket.
+    Object {
+        /// The bucket.
+        bucket: String,
+        /// The object's name in it, as it is, not encoded.
+        key: String,
+        /// Its version (S3) or generation (Google), where the reference names one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
+        /// Its entity tag without quotes, where the reference names one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        etag: Option<String>,
+    },
+    /// What a source archiver brings back.
+    Archive {
+        /// The archiver.
+        archiver: String,
+        /// What it is asked for: what it said itself when it archived the payload.
+        task: Map<String, Value>,
+    },
 }
 
 /// A path as bytes: text on the wire where it is UTF-8, else hexadecimal under `bytes`.

@@ -36,6 +36,9 @@ pub const FROM: &str = "stoq-from";
 /// Header: when, microseconds since the epoch.
 pub const AT: &str = "stoq-at";
 
+/// Header: the name under which the body is kept in the store, where it is too large for the lane.
+pub const KEPT: &str = "stoq-kept";
+
 /// Characters of a reason.
 const MAX_REASON: usize = 2_000;
 
@@ -59,4 +62,22 @@ pub fn letter(kind: DeadKind, from: &str, reason: &str, original: &Message) -> M
 pub async fn bury(lanes: &Lanes, kind: DeadKind, from: &str, reason: &str, original: &Message) -> Result<(), Fault> {
     tracing::error!(kind = kind.name(), from, reason, id = %original.id, "put on the dead lane");
     lanes.dead.publish(vec![letter(kind, from, reason, original)]).await
+}
+
+/// As [`bury`], for an `original` whose body the lane did not take and the store keeps as `name`.
+///
+/// # Errors
+/// The lane is away.
+pub async fn bury_kept(
+    lanes: &Lanes,
+    kind: DeadKind,
+    from: &str,
+    reason: &str,
+    original: &Message,
+    name: &str,
+) -> Result<(), Fault> {
+    let without_body = Message { body: bytes::Bytes::new(), ..original.clone() };
+    let mut letter = letter(kind, from, reason, &without_body);
+    letter.headers.push((KEPT.to_owned(), name.to_owned()));
+    lanes.dead.publish(vec![letter]).await
 }

@@ -5,8 +5,9 @@ use std::io::{Read, Write};
 use bytes::Bytes;
 use futures::StreamExt;
 use stoq_api::digest::Sha256Builder;
+use stoq_api::fetch::{FetchedBytes, Fetching};
 use stoq_api::store::StoreKey;
-use stoq_api::task::FileRef;
+use stoq_api::task::{FileRef, RemoteRef};
 use stoq_api::{Content, Fault, FaultKind, Finding, FindingKind, Location, Sha256, Task, fault};
 use stoq_jail::memfd::Writer;
 use stoq_runtime::files::FileRoots;
@@ -59,6 +60,12 @@ pub async fn fetch(around: &Surroundings, task: &Task) -> Result<Fetched, Fault>
                 Err(_) => {
                     Ok(Fetched::Gone(Finding::new(FindingKind::Unfetched, "reading the file failed inside stoq")))
                 }
+            }
+        }
+        Location::Remote(remote) => {
+            match around.patiently("fetch what a reference names", || from_remote(around, remote)).await {
+                Err(fault) if !fault.is_transient() => Ok(gone(&fault)),
+                other => other,
             }
         }
         Location::Unreadable { reason } => {
@@ -116,6 +123,63 @@ fn from_file(roots: &FileRoots, file: &FileRef, max: u64) -> Result<Fetched, Fau
     });
     let (content, sha256) = gather.finish()?;
     Ok(Fetched::Ready { content, sha256, mismatch })
+}
+
+async fn from_remote(around: &Surroundings, remote: &RemoteRef) -> Result<Fetched, Fault> {
+    let Some(fetcher) = around.fetchers.get(&remote.via) else {
+        let text =
+            format!("this worker has no intake {:?} configured, whose rules say what may be fetched", remote.via);
+        return Err(Fault::new(FaultKind::Misconfigured, text));
+    };
+    let max = around.settings.max_payload;
+    let Fetching { bytes, size, mismatch } = fetcher.fetch(remote).await?;
+    if let Some(size) = size.filter(|size| *size > max) {
+        return Ok(too_large(size, max));
+    }
+    let gather = match bytes {
+        FetchedBytes::Stream(mut stream) => {
+            let mut gather = Gather::new();
+            while let Some(chunk) = stream.next().await {
+                gather.push(&chunk?)?;
+                if gather.len > max {
+                    return Ok(too_large(gather.len, max));
+                }
+            }
+            gather
+        }
+        FetchedBytes::Whole(content) => {
+            if content.len() > max {
+                return Ok(too_large(content.len(), max));
+            }
+            let copied = tokio::task::spawn_blocking(move || copy(&content)).await;
+            copied.map_err(|e| Fault::because(FaultKind::Unavailable, "copying a payload stopped", e))??
+        }
+    };
+    let mismatch = mismatch.or_else(|| {
+        let claimed = remote.size.filter(|size| *size != gather.len)?;
+        Some(format!("{} bytes are there instead of {claimed}", gather.len))
+    });
+    let mismatch = mismatch.map(|what| {
+        Finding::new(FindingKind::ReferenceMismatch, format!("what is there is not what the reference says: {what}"))
+    });
+    let (content, sha256) = gather.finish()?;
+    Ok(Fetched::Ready { content, sha256, mismatch })
+}
+
+fn copy(content: &Content) -> Result<Gather, Fault> {
+    let mut gather = Gather::new();
+    let mut failed = None;
+    let read = content.for_each_chunk(|chunk| {
+        gather.push(chunk).map_err(|fault| {
+            failed = Some(fault);
+            std::io::Error::other("full")
+        })
+    });
+    match (failed, read) {
+        (Some(fault), _) => Err(fault),
+        (None, Err(e)) => Err(Fault::because(FaultKind::Refused, "what an archiver brought back cannot be read", e)),
+        (None, Ok(())) => Ok(gather),
+    }
 }
 
 fn too_large(size: u64, max: u64) -> Fetched {

@@ -7,14 +7,15 @@ use std::time::Duration;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use stoq_api::digest::Sha256Builder;
-use stoq_api::payload::RequestMeta;
-use stoq_api::plugin::{Provider, Reference, Root, RootBytes, Taken};
+use stoq_api::payload::{MAX_NESTING, RequestMeta, nests_too_deep};
+use stoq_api::plugin::{Provider, Reference, Refused, Root, RootBytes, Taken, Taking};
 use stoq_api::queue::Message;
 use stoq_api::store::StoreKey;
 use stoq_api::task::ScanHead;
 use stoq_api::{Budgets, Content, Fault, FaultKind, Location, PayloadId, RootRef, ScanId, Sha256, Task, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+use crate::dead::{self, DeadKind};
 use crate::lanes::{self, BATCH_ITEMS};
 use crate::links::Links;
 
@@ -47,6 +48,8 @@ pub struct Progress {
     pub taken: AtomicU64,
     /// Bytes of their roots, as far as known.
     pub bytes: AtomicU64,
+    /// What was put on the dead lane instead.
+    pub refused: AtomicU64,
 }
 
 /// One provider and what its scans have in common.
@@ -112,11 +115,22 @@ impl Intake {
     }
 
     /// Publishes the tasks of references, then tells their sources.
-    async fn take(&self, references: Vec<Reference>) -> Result<(), Fault> {
-        let mut tasks = Vec::with_capacity(references.len());
-        let mut takens: Vec<Box<dyn Taken>> = Vec::with_capacity(references.len());
+    async fn take(&self, takings: Vec<Taking>) -> Result<(), Fault> {
+        let mut tasks = Vec::with_capacity(takings.len());
+        let mut takens: Vec<Box<dyn Taken>> = Vec::with_capacity(takings.len());
         let mut bytes = 0;
-        for reference in references {
+        for taking in takings {
+            let reference = match taking {
+                Taking::Reference(reference) if too_deep(&reference) => {
+                    self.refuse(without_message(reference)).await?;
+                    continue;
+                }
+                Taking::Reference(reference) => reference,
+                Taking::Refused(refused) => {
+                    self.refuse(refused).await?;
+                    continue;
+                }
+            };
             let (new, taken) = self.tasks(reference).await?;
             bytes += new.iter().map(|task| task.size).sum::<u64>();
             tasks.extend(new);
@@ -129,6 +143,32 @@ impl Intake {
             self.progress.taken.fetch_add(1, Ordering::Relaxed);
         }
         self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Puts what cannot be scanned on the dead lane, then tells its source.
+    async fn refuse(&self, refused: Refused) -> Result<(), Fault> {
+        let Refused { original, reason, taken } = refused;
+        let (links, source) = (&self.links, &self.settings.source);
+        let bury = || dead::bury(&links.lanes, DeadKind::Reference, source, &reason, &original);
+        loop {
+            match links.patiently("write a dead letter", bury).await {
+                Err(fault) if fault.is_transient() => {}
+                Err(fault) if fault.kind == FaultKind::Refused && !original.body.is_empty() => {
+                    // Brokers take messages up to a size, and a message from one may be too large for another.
+                    tracing::warn!(error = %stoq_api::fault::chain(&fault), "a dead letter's body goes into the store");
+                    let name = format!("reference-{}", Sha256::of(&original.body));
+                    let content = Content::Bytes(original.body.clone());
+                    links.patiently("keep a dead letter", || links.store.keep(&name, &content)).await?;
+                    let bury = || dead::bury_kept(&links.lanes, DeadKind::Reference, source, &reason, &original, &name);
+                    links.patiently("write a dead letter", bury).await?;
+                    break;
+                }
+                other => break other?,
+            }
+        }
+        taken.taken().await?;
+        self.progress.refused.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -201,6 +241,7 @@ impl Intake {
         let mut inline = bytes::Bytes::new();
         let (sha256, size, location) = match root.bytes {
             RootBytes::File(file) => (None, file.size, Location::File(file)),
+            RootBytes::Remote(remote) => (None, remote.size.unwrap_or(0), Location::Remote(remote)),
             RootBytes::Unreadable { reason, size } => (None, size, Location::Unreadable { reason }),
             RootBytes::Content(content) => {
                 let Some(sha256) = digest else {
@@ -223,8 +264,29 @@ impl Intake {
     }
 }
 
+/// Whether a reference's metadata could not be read back from a lane; its own decoder should have said so.
+fn too_deep(reference: &Reference) -> bool {
+    let metas = reference.roots.iter().map(|root| &root.meta.extra_data);
+    metas.chain([&reference.request_meta.extra_data]).any(nests_too_deep)
+}
+
+/// A dead letter for a reference that came with no message of its own: its metadata, and its bytes where there is one root
+/// and they were read.
+fn without_message(reference: Reference) -> Refused {
+    let Reference { identity, roots, request_meta, taken } = reference;
+    let mut original = Message::new(String::from_utf8_lossy(&identity), Vec::new());
+    match roots.as_slice() {
+        [Root { bytes: RootBytes::Content(Content::Bytes(bytes)), .. }] => original.body = bytes.clone(),
+        _ => {
+            let metas: Vec<_> = roots.iter().map(|root| &root.meta).collect();
+            original.body = serde_json::to_vec(&(request_meta, metas)).unwrap_or_default().into();
+        }
+    }
+    Refused { original, reason: format!("its metadata is nested deeper than {MAX_NESTING} levels"), taken }
+}
+
 /// The provider's next reference, after a pause if its source was just away. Safe to cancel.
-async fn next_after(pause: bool, provider: &mut dyn Provider) -> Result<Option<Reference>, Fault> {
+async fn next_after(pause: bool, provider: &mut dyn Provider) -> Result<Option<Taking>, Fault> {
     if pause {
         tokio::time::sleep(PAUSE).await;
     }
@@ -233,18 +295,14 @@ async fn next_after(pause: bool, provider: &mut dyn Provider) -> Result<Option<R
 
 /// `first` and whatever else is ready now, for one publication, with the bytes in memory; nothing is waited for. The last
 /// part says how the provider ended, if it did.
-fn gather(
-    provider: &mut dyn Provider,
-    first: Reference,
-    room: u64,
-) -> (Vec<Reference>, u64, Option<Result<(), Fault>>) {
+fn gather(provider: &mut dyn Provider, first: Taking, room: u64) -> (Vec<Taking>, u64, Option<Result<(), Fault>>) {
     let mut bytes = resident(&first);
     let mut batch = vec![first];
     while batch.len() < BATCH_ITEMS && bytes < room {
         match provider.next().now_or_never() {
-            Some(Ok(Some(reference))) => {
-                bytes += resident(&reference);
-                batch.push(reference);
+            Some(Ok(Some(taking))) => {
+                bytes += resident(&taking);
+                batch.push(taking);
             }
             Some(Ok(None)) => return (batch, bytes, Some(Ok(()))),
             // It says so again when asked again.
@@ -256,13 +314,16 @@ fn gather(
     (batch, bytes, None)
 }
 
-/// Bytes of a reference's roots that are in memory.
-fn resident(reference: &Reference) -> u64 {
+/// Bytes of what was taken that are in memory.
+fn resident(taking: &Taking) -> u64 {
     let of = |root: &Root| match &root.bytes {
         RootBytes::Content(Content::Bytes(bytes)) => bytes.len() as u64,
-        RootBytes::Content(_) | RootBytes::File(_) | RootBytes::Unreadable { .. } => 0,
+        RootBytes::Content(_) | RootBytes::File(_) | RootBytes::Remote(_) | RootBytes::Unreadable { .. } => 0,
     };
-    reference.roots.iter().map(of).sum()
+    match taking {
+        Taking::Reference(reference) => reference.roots.iter().map(of).sum(),
+        Taking::Refused(refused) => refused.original.body.len() as u64,
+    }
 }
 
 /// What stands for the message's body in the scan id: the digests of the roots whose bytes the provider has read.
@@ -286,7 +347,7 @@ async fn digest(root: &Root) -> Result<Option<Sha256>, Fault> {
             let digest = digest.map_err(|e| Fault::because(FaultKind::Unavailable, "hashing a payload failed", e))?;
             digest.map(Some).map_err(unreadable)
         }
-        RootBytes::File(_) | RootBytes::Unreadable { .. } => Ok(None),
+        RootBytes::File(_) | RootBytes::Remote(_) | RootBytes::Unreadable { .. } => Ok(None),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use stoq_api::fetch::Fetcher;
 use stoq_api::plugin::{Archiver, Decorator, ExternalWorker};
 use stoq_api::response::EngineInfo;
 use stoq_jail::Runner;
@@ -18,6 +19,8 @@ pub struct Surroundings {
     pub links: Arc<Links>,
     /// Files that references name.
     pub files: Arc<FileRoots>,
+    /// What fetches for each intake that leaves payloads behind a network, by the intake's name.
+    pub fetchers: BTreeMap<String, Arc<dyn Fetcher>>,
     /// Slots, or threads without a jail.
     pub runner: Arc<dyn Runner>,
     /// Names of the plugins in slots, by number.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stoq_api::queue::{Deliveries, Delivery, Message, Prefetch};
 use stoq_api::scanner::Remaining;
-use stoq_api::{EnvelopeError, Fault, FaultKind, Outcome, PayloadId, Task, Timestamp, envelope};
+use stoq_api::{EnvelopeError, Fault, FaultKind, Location, Outcome, PayloadId, Task, Timestamp, envelope};
 use tokio::sync::{Notify, RwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -198,7 +198,12 @@ impl Worker {
     /// Gives a payload up after `attempts`: its bytes are kept for people, a dead letter says why, and its scan goes on
     /// without it.
     async fn give_up(&self, task: &Task, attempts: u32, message: &Message) -> Result<(), Fault> {
-        if let Fetched::Ready { content, .. } = fetch(&self.around, task).await? {
+        // A place that a reference names may be away for good; the letter says where it was.
+        let fetched = match fetch(&self.around, task).await {
+            Err(_) if matches!(task.location, Location::Remote(_)) => None,
+            other => Some(other?),
+        };
+        if let Some(Fetched::Ready { content, .. }) = fetched {
             let name = format!("{}-{}", task.scan_id, task.payload_id);
             let store = &self.around.store;
             self.around.patiently("quarantine a payload", || store.keep(&name, &content)).await?;

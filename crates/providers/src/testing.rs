@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
-use stoq_api::plugin::{Provider, Reference};
+use stoq_api::plugin::{Provider, Reference, Taking};
 use stoq_runtime::files::FileRoots;
 
 use crate::{Context, Skip};
@@ -49,10 +49,18 @@ pub(crate) fn name_of(reference: &Reference) -> String {
 /// All that a provider brings until it ends.
 pub(crate) async fn all(provider: &mut dyn Provider) -> Vec<Reference> {
     let mut references = Vec::new();
-    while let Some(reference) = provider.next().await.unwrap() {
-        references.push(reference);
+    while let Some(taking) = provider.next().await.unwrap() {
+        references.push(reference(taking));
     }
     references
+}
+
+/// What was taken, as the reference that it is expected to be.
+pub(crate) fn reference(taking: Taking) -> Reference {
+    match taking {
+        Taking::Reference(reference) => reference,
+        Taking::Refused(refused) => panic!("refused: {}", refused.reason),
+    }
 }
 
 /// Runs `work` in a thread that may not read everything, even where tests run as root.

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use md5::Digest as _;
 use serde_json::json;
-use stoq_api::plugin::{NotTold, Provider, Reference, Root, RootBytes};
+use stoq_api::plugin::{NotTold, Provider, Reference, Root, RootBytes, Taking};
 use stoq_api::queue::{Prefetch, Queue};
 use stoq_api::response::EngineInfo;
 use stoq_api::scanner::{Build, SourceFile};
@@ -138,6 +138,7 @@ async fn run(corpus: &[Bytes], plan: &Plan, runner: Arc<dyn Runner>) {
     let around = Arc::new(Surroundings {
         links: Arc::new(Links::new(lanes, ledger, Arc::new(MemoryStore::new()), settings)),
         files: Arc::default(),
+        fetchers: BTreeMap::new(),
         runner,
         plugins: plan.plugins.iter().map(|plugin| plugin.name.clone()).collect(),
         externals: BTreeMap::new(),
@@ -182,13 +183,14 @@ struct InMemory(std::iter::Enumerate<std::vec::IntoIter<Bytes>>);
 
 #[async_trait]
 impl Provider for InMemory {
-    async fn next(&mut self) -> Result<Option<Reference>, Fault> {
-        Ok(self.0.next().map(|(number, content)| Reference {
+    async fn next(&mut self) -> Result<Option<Taking>, Fault> {
+        let reference = self.0.next().map(|(number, content)| Reference {
             identity: number.to_le_bytes().to_vec(),
             roots: vec![Root { bytes: RootBytes::Content(Content::Bytes(content)), meta: PayloadMeta::default() }],
             request_meta: RequestMeta::default(),
             taken: Box::new(NotTold),
-        }))
+        });
+        Ok(reference.map(Into::into))
     }
 }
 

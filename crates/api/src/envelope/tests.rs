@@ -6,7 +6,7 @@ use super::*;
 use crate::digest::Sha256;
 use crate::payload::PayloadMeta;
 use crate::stamp::Timestamp;
-use crate::task::{FileRef, Location, RawPath, RootRef, ScanHead};
+use crate::task::{FileRef, Location, Place, RawPath, RemoteRef, RootRef, ScanHead};
 
 fn task(inline: &[u8], name: &str) -> Task {
     let scan_id = ScanId::derive("test", name.as_bytes(), &Sha256::of(inline));
@@ -68,6 +68,51 @@ fn this_build_writes_what_the_newest_fixture_holds() {
         std::fs::write(path, &message).unwrap();
     }
     assert_eq!(&message[..], &include_bytes!("testdata/v1.bin")[..]);
+}
+
+/// The roots of version 1 that lie behind a network, which the first fixture has none of.
+fn remote() -> Vec<Task> {
+    let version = Some("3HL4kqtJvjVBH40N".to_owned());
+    let object =
+        Place::Object { bucket: "carved".into(), key: "a b/\u{e4}".into(), version, etag: Some("d41d8cd9".into()) };
+    let asked = PayloadMeta::with("path", "a/b").extra_data;
+    let places = [
+        Place::Url("https://files.example.org/a?b=c".into()),
+        object,
+        Place::Object { bucket: "carved".into(), key: "k".into(), version: None, etag: None },
+        Place::Archive { archiver: "filedir".into(), task: asked },
+    ];
+    let remote = |place| {
+        let location = Location::Remote(RemoteRef { via: "bucket".into(), place, size: Some(3) });
+        let mut task = task(b"", "remote");
+        task.scan.roots[0].location = location.clone();
+        Task { location, sha256: None, size: 3, ..task }
+    };
+    places.into_iter().map(remote).collect()
+}
+
+#[test]
+fn the_fixture_of_remote_roots_decodes_and_is_what_this_build_writes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/envelope/testdata/v1-remote.bin");
+    let message = encode(&remote()).unwrap();
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(path, &message).unwrap();
+    }
+    let fixture = Bytes::from(std::fs::read(path).unwrap());
+    assert_eq!(decoded(&fixture), remote());
+    assert_eq!(message, fixture);
+}
+
+#[test]
+fn what_an_archiver_is_asked_for_is_metadata_too() {
+    let mut task = remote().remove(3);
+    let deep = format!("{}{}", "[".repeat(70), "]".repeat(70));
+    let Location::Remote(RemoteRef { place: Place::Archive { task: asked, .. }, .. }) = &mut task.location else {
+        panic!("another place")
+    };
+    asked.insert("deep".into(), serde_json::from_str(&deep).unwrap());
+    let error = decode(&encode(&[task]).unwrap()).unwrap().remove(0).task.unwrap_err();
+    assert!(matches!(&error, EnvelopeError::Header(text) if text.contains("nested deeper")), "{error}");
 }
 
 #[test]

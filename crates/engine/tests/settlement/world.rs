@@ -83,6 +83,7 @@ impl World {
         Arc::new(Surroundings {
             links: Arc::new(links),
             files: Arc::default(),
+            fetchers: BTreeMap::new(),
             runner: Arc::new(Direct::new(twist)),
             plugins: vec!["open".into()],
             externals: BTreeMap::new(),
@@ -186,8 +187,8 @@ struct Once(Option<Vec<u8>>);
 
 #[async_trait]
 impl stoq_api::plugin::Provider for Once {
-    async fn next(&mut self) -> Result<Option<stoq_api::plugin::Reference>, stoq_api::Fault> {
-        Ok(self.0.take().map(|content| stoq_api::plugin::Reference {
+    async fn next(&mut self) -> Result<Option<stoq_api::plugin::Taking>, stoq_api::Fault> {
+        let reference = self.0.take().map(|content| stoq_api::plugin::Reference {
             identity: b"message 1".to_vec(),
             roots: vec![stoq_api::plugin::Root {
                 bytes: stoq_api::plugin::RootBytes::Content(Content::from(content)),
@@ -195,7 +196,8 @@ impl stoq_api::plugin::Provider for Once {
             }],
             request_meta: RequestMeta::default(),
             taken: Box::new(stoq_api::plugin::NotTold),
-        }))
+        });
+        Ok(reference.map(Into::into))
     }
 }
 

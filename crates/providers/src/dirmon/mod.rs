@@ -16,7 +16,7 @@ mod watch;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use stoq_api::plugin::{Provider, Reference};
+use stoq_api::plugin::{Provider, Reference, Taking};
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind, PluginInfo, PluginKind};
 use stoq_api::{Fault, FaultKind};
 use tokio::sync::mpsc;
@@ -88,9 +88,9 @@ impl DirMon {
 
 #[async_trait]
 impl Provider for DirMon {
-    async fn next(&mut self) -> Result<Option<Reference>, Fault> {
+    async fn next(&mut self) -> Result<Option<Taking>, Fault> {
         match self.ready.recv().await {
-            Some(reference) => reference.map(Some),
+            Some(reference) => reference.map(|reference| Some(reference.into())),
             // Watching never ends by itself, and must not look as if it did.
             None => Err(Fault::new(FaultKind::Corrupt, "dirmon stopped watching")),
         }

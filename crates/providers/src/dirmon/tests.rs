@@ -8,7 +8,7 @@ use stoq_api::plugin::RootBytes;
 use tokio::time::timeout;
 
 use super::*;
-use crate::testing::{context, fifo, name_of, skipped};
+use crate::testing::{context, fifo, name_of, reference, skipped};
 
 /// How long a reference may take that must come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ impl Rig {
 }
 
 async fn next(dirmon: &mut DirMon) -> Reference {
-    timeout(PATIENCE, dirmon.next()).await.expect("a reference should come").unwrap().unwrap()
+    reference(timeout(PATIENCE, dirmon.next()).await.expect("a reference should come").unwrap().unwrap())
 }
 
 /// Takes the next `count` files; returns their names, sorted.

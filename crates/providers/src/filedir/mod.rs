@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use stoq_api::plugin::{Provider, Reference, RootBytes};
+use stoq_api::plugin::{Provider, Reference, RootBytes, Taking};
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind, PluginInfo, PluginKind};
 use stoq_api::{Fault, FaultKind, RequestMeta, fault};
 use stoq_runtime::files::FileState;
@@ -98,12 +98,12 @@ impl FileDir {
 
 #[async_trait]
 impl Provider for FileDir {
-    async fn next(&mut self) -> Result<Option<Reference>, Fault> {
+    async fn next(&mut self) -> Result<Option<Taking>, Fault> {
         if self.ended {
             return Ok(None);
         }
         match self.ready.recv().await {
-            Some(Step::One(reference)) => Ok(Some(*reference)),
+            Some(Step::One(reference)) => Ok(Some((*reference).into())),
             Some(Step::End) => {
                 self.ended = true;
                 Ok(None)

@@ -9,7 +9,7 @@ use serde_json::json;
 use stoq_api::plugin::RootBytes;
 
 use super::*;
-use crate::testing::{all, as_nobody, context, fifo, name_of, skipped};
+use crate::testing::{all, as_nobody, context, fifo, name_of, reference, skipped};
 
 fn config(paths: &[&Path], recursive: bool) -> Config {
     Config { source_dir: paths.iter().map(|p| p.to_path_buf()).collect(), recursive, ..Config::default() }
@@ -24,6 +24,7 @@ fn content(reference: &Reference) -> Vec<u8> {
         RootBytes::Content(content) => content.to_bytes().unwrap().to_vec(),
         RootBytes::File(file) => panic!("left in place: {file:?}"),
         RootBytes::Unreadable { reason, .. } => panic!("{reason}"),
+        RootBytes::Remote(remote) => panic!("{remote:?}"),
     }
 }
 
@@ -188,7 +189,7 @@ async fn a_run_that_was_cut_off_goes_on_where_it_was() {
     context.lasting = true;
     let config = config(&[&source], false);
     let mut provider = FileDir::new(&config, &context).unwrap();
-    let first = provider.next().await.unwrap().unwrap();
+    let first = reference(provider.next().await.unwrap().unwrap());
     assert_eq!(name_of(&first), "a");
     first.taken.taken().await.unwrap();
     provider.next().await.unwrap().unwrap();

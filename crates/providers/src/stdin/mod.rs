@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use stoq_api::plugin::{NotTold, Provider, Reference, Root, RootBytes};
+use stoq_api::plugin::{NotTold, Provider, Reference, Root, RootBytes, Taking};
 use stoq_api::scanner::{BuildError, PluginInfo, PluginKind};
 use stoq_api::{Fault, FaultKind, PayloadMeta, RequestMeta};
 use tokio::sync::oneshot;
@@ -96,7 +96,7 @@ impl<R: Read + Send + 'static> Stdin<R> {
 
 #[async_trait]
 impl<R: Read + Send + 'static> Provider for Stdin<R> {
-    async fn next(&mut self) -> Result<Option<Reference>, Fault> {
+    async fn next(&mut self) -> Result<Option<Taking>, Fault> {
         if let Some(input) = self.input.take() {
             if self.terminal {
                 let text = "no content to scan was provided: name a file, or pipe one into standard input";
@@ -109,14 +109,14 @@ impl<R: Read + Send + 'static> Provider for Stdin<R> {
         self.reading = None;
         let spooled =
             spooled.map_err(|e| Fault::because(FaultKind::Corrupt, "reading standard input stopped", e))??;
-        self.reference(spooled).map(Some)
+        self.reference(spooled).map(|reference| Some(reference.into()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{all, context};
+    use crate::testing::{all, context, reference};
 
     fn stdin(input: &'static [u8], max_payload: u64) -> (tempfile::TempDir, Stdin<&'static [u8]>) {
         let dir = tempfile::tempdir().unwrap();
@@ -148,7 +148,7 @@ mod tests {
         assert!(empty.next().await.unwrap().is_none());
 
         let (_dir, mut large) = stdin(b"123456", 5);
-        let reference = large.next().await.unwrap().unwrap();
+        let reference = reference(large.next().await.unwrap().unwrap());
         assert!(matches!(&reference.roots[0].bytes, RootBytes::Unreadable { size: 6, .. }));
 
         let dir = tempfile::tempdir().unwrap();

@@ -82,6 +82,7 @@ impl App {
         let around = Arc::new(Surroundings {
             links: Arc::new(links),
             files: Arc::clone(&roots),
+            fetchers: BTreeMap::new(),
             runner,
             plugins: plan.plugins.iter().map(|plugin| plugin.name.clone()).collect(),
             externals,
