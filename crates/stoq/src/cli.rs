@@ -28,6 +28,14 @@ pub(crate) enum Command {
     Scan(ScanArgs),
     /// Take payloads from providers and hand responses to connectors, until the providers end or a signal comes
     Run(RunArgs),
+    /// One role of a fleet: take references from providers and put tasks on the lanes
+    Provider(ProviderArgs),
+    /// One role of a fleet: scan what is on the lanes
+    Worker(WorkerArgs),
+    /// One role of a fleet: hand responses to connectors
+    Connector(ConnectorArgs),
+    /// Make the lanes of a fleet at its broker; what exists already is never changed
+    Setup(SetupArgs),
     /// List the plugins there are, with their options
     List(ListArgs),
     /// Check configuration, rules and routes without scanning anything
@@ -152,6 +160,78 @@ pub(crate) struct RunArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ProviderArgs {
+    /// Providers to take payloads from, instead of the configured ones
+    #[arg(short = 'P', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) providers: Vec<String>,
+    /// Workers that run on the payloads that come in, but not on what is extracted from them
+    #[arg(short = 's', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) start_dispatch: Vec<String>,
+    /// Greatest depth of extracted payloads that are still scanned
+    #[arg(long, value_name = "N")]
+    pub(crate) max_recursion: Option<u16>,
+    /// Where the requests come from
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) request_source: Option<String>,
+    /// Anything else to note about the requests
+    #[arg(long, value_name = "KEY=VALUE", num_args = 1..)]
+    pub(crate) request_extra: Vec<String>,
+    /// Where the role keeps what it needs on this machine
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    /// Archivers that keep payloads
+    #[arg(short = 'A', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) dest_archivers: Vec<String>,
+    /// Decorators of finished responses
+    #[arg(short = 'D', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) decorators: Vec<String>,
+    /// Dispatchers that choose workers
+    #[arg(short = 'R', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) dispatchers: Vec<String>,
+    /// Workers that run on every payload, instead of the configured ones
+    #[arg(short = 'a', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) always_dispatch: Vec<String>,
+    /// Jailed processes; 0 for one per core
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<usize>,
+    /// What to do about the jail: require, prefer, off
+    #[arg(long, value_name = "MODE")]
+    pub(crate) jail: Option<String>,
+    /// Where the role keeps what it needs on this machine
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConnectorArgs {
+    /// Connectors to run, instead of the configured ones
+    #[arg(short = 'C', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) connectors: Vec<String>,
+    /// Where the role keeps what it needs on this machine
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetupArgs {
+    /// Only say what would be made
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// Only these plugins
     pub(crate) names: Vec<String>,
@@ -232,6 +312,51 @@ impl CommonArgs {
         }
         Ok(all)
     }
+}
+
+/// The flags of a role as those that `run` has.
+impl From<&ProviderArgs> for RouteArgs {
+    fn from(args: &ProviderArgs) -> Self {
+        Self {
+            start_dispatch: args.start_dispatch.clone(),
+            max_recursion: args.max_recursion,
+            request_source: args.request_source.clone(),
+            request_extra: args.request_extra.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&WorkerArgs> for RouteArgs {
+    fn from(args: &WorkerArgs) -> Self {
+        Self {
+            dest_archivers: args.dest_archivers.clone(),
+            decorators: args.decorators.clone(),
+            dispatchers: args.dispatchers.clone(),
+            always_dispatch: args.always_dispatch.clone(),
+            slots: args.slots,
+            jail: args.jail.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&ConnectorArgs> for RouteArgs {
+    fn from(args: &ConnectorArgs) -> Self {
+        Self { connectors: args.connectors.clone(), ..Self::default() }
+    }
+}
+
+/// Flags beside those of [`RouteArgs`] and [`CommonArgs`] that several commands have.
+pub(crate) fn place_flags(providers: &[String], data_dir: Option<&PathBuf>) -> Vec<Flag> {
+    let mut flags = Vec::new();
+    if !providers.is_empty() {
+        flags.push(Flag::new("run.providers", providers.to_vec(), "--providers"));
+    }
+    if let Some(dir) = data_dir {
+        flags.push(Flag::new("core.data_dir", dir.to_string_lossy().into_owned(), "--data-dir"));
+    }
+    flags
 }
 
 impl RouteArgs {

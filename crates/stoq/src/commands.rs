@@ -5,4 +5,5 @@ pub(crate) mod config;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod scan;
+pub(crate) mod setup;
 mod show;

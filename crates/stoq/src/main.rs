@@ -41,6 +41,10 @@ fn run(cli: Cli) -> Result<Exit> {
     match cli.command {
         Command::Scan(args) => with_runtime(async |shutdown| commands::scan::run(args, shutdown).await),
         Command::Run(args) => with_runtime(async |shutdown| commands::run::run(args, shutdown).await),
+        Command::Provider(args) => with_runtime(async |shutdown| commands::run::provider(args, shutdown).await),
+        Command::Worker(args) => with_runtime(async |shutdown| commands::run::worker(args, shutdown).await),
+        Command::Connector(args) => with_runtime(async |shutdown| commands::run::connector(args, shutdown).await),
+        Command::Setup(args) => with_runtime(async |_| commands::setup::run(&args, &mut std::io::stdout()).await),
         Command::List(args) => commands::list::run(&args, out),
         Command::Check(args) => commands::check::run(&args, out),
         Command::Config { command: ConfigCommand::Show(args) } => commands::config::show(&args, out),

@@ -1,21 +1,22 @@
-//! All roles in one process: providers, a worker, a sweeper and connectors, from the first payload to the last response.
+//! What one process runs: providers, a worker with its sweeper, connectors; all of them, or the one of its role.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use stoq_api::Fault;
 use stoq_api::plugin::{Connector, Provider};
 use stoq_api::queue::Prefetch;
 use stoq_connectors::common::{Frame, Settings as FrameSettings};
 use stoq_engine::intake::{Intake, IntakeSettings, Progress};
 use stoq_engine::lanes::WORKERS;
-use stoq_engine::{Surroundings, Worker, retain, sweep};
+use stoq_engine::{Links, Surroundings, Worker, retain, sweep};
 use stoq_runtime::shutdown::Shutdown;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::wiring::app::App;
+use crate::wiring::base::Base;
 use crate::wiring::dead::DeadLane;
 
 /// How long the end is looked for before looking again, where nothing rings.
@@ -36,67 +37,94 @@ pub(crate) struct Sink {
     pub(crate) settings: FrameSettings,
 }
 
-/// Runs everything until the providers have ended and all is delivered, or until a signal ends it. `watch` sees how far
-/// each provider is.
-pub(crate) async fn run(
-    app: &App,
-    sources: Vec<Source>,
-    sinks: Vec<Sink>,
-    shutdown: &Shutdown,
-    watch: impl FnOnce(Vec<Arc<Progress>>),
-) -> Result<()> {
-    let around = &app.around;
+/// What one process does.
+pub(crate) struct Parts<'a> {
+    pub(crate) base: &'a Base,
+    /// The worker's surroundings, where it is one.
+    pub(crate) worker: Option<Arc<Surroundings>>,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) sinks: Vec<Sink>,
+    pub(crate) until: Until,
+}
+
+/// When it ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// When the providers have ended and nothing is on the way any more.
+    Drained,
+    /// When the providers have ended.
+    Taken,
+    /// Never: a signal ends it.
+    Signal,
+}
+
+/// Runs everything until its end or until a signal ends it. The lanes are there. `watch` sees how far each provider is.
+pub(crate) async fn run(parts: Parts<'_>, shutdown: &Shutdown, watch: impl FnOnce(Vec<Arc<Progress>>)) -> Result<()> {
+    let Parts { base, worker, sources, sinks, until } = parts;
+    let links = &base.links;
     let names: Vec<String> = sinks.iter().map(|sink| sink.name.clone()).collect();
-    around.lanes.declare(&names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     let intakes: Vec<_> =
-        sources.into_iter().map(|s| (Intake::new(Arc::clone(&around.links), s.settings), s.provider)).collect();
+        sources.into_iter().map(|s| (Intake::new(Arc::clone(links), s.settings), s.provider)).collect();
     watch(intakes.iter().map(|(intake, _)| intake.progress()).collect());
 
     let stops = Stops::default();
-    let mut parts = JoinSet::new();
-    connectors(around, sinks, &stops, &mut parts).await?;
-    let worker = Worker::new(Arc::clone(around));
-    let settled = worker.settled();
-    let (stop, force) = (stops.worker.clone(), shutdown.stop_token());
-    let working = tokio::spawn(async move { worker.run(&stop, &force).await });
-    let (sweeping, stop) = (Arc::clone(around), stops.worker.clone());
-    tokio::spawn(async move { sweep::run(sweeping, &stop).await });
-
-    if app.persistent {
-        let (keeping, stop) = (Arc::clone(&around.links), stops.worker.clone());
-        let retention = app.loaded.settings.core.retention.get();
+    let mut running = JoinSet::new();
+    connectors(links, sinks, &stops, &mut running).await?;
+    let (settled, working) = work(worker, &stops, shutdown);
+    if base.lasting && !base.is_fleet() {
+        let (keeping, stop) = (Arc::clone(links), stops.worker.clone());
+        let retention = base.loaded.settings.core.retention.get();
         tokio::spawn(async move { retain::run(keeping, retention, &stop).await });
     }
 
     let taking = take_all(intakes, shutdown.token());
     let all = async {
-        let taken = taking.await;
-        if taken.is_ok() {
-            tokio::select! {
+        taking.await?;
+        match until {
+            Until::Taken => {}
+            Until::Signal => shutdown.draining().await,
+            Until::Drained => tokio::select! {
                 biased;
                 // What is on the lanes is there after a restart.
-                () = shutdown.draining(), if app.persistent => {}
-                drained = drained(around, &names, &settled) => drained?,
-            }
+                () = shutdown.draining(), if base.lasting => {}
+                drained = drained(links, &names, &settled) => drained?,
+            },
         }
-        taken
+        Ok(())
     };
     let ended = tokio::select! {
         ended = all => ended,
-        failed = first_failure(&mut parts) => failed,
+        failed = first_failure(&mut running) => failed,
         () = shutdown.stopping() => Ok(()),
     };
     stops.worker.cancel();
-    let grace = app.loaded.settings.core.grace.get();
+    let grace = base.loaded.settings.core.grace.get();
     match shutdown.within(grace, working).await {
         Some(worked) => worked.context("the worker failed")??,
         None => tracing::warn!("what was in hand after the grace period is given back"),
     }
     stops.connectors.cancel();
-    while let Some(part) = parts.join_next().await {
+    while let Some(part) = running.join_next().await {
         part.context("a connector failed")??;
     }
+    base.close().await;
     ended
+}
+
+/// Starts the worker and its sweeper, if this process is one. The bell rings after every message that is done with.
+fn work(
+    worker: Option<Arc<Surroundings>>,
+    stops: &Stops,
+    shutdown: &Shutdown,
+) -> (Arc<Notify>, JoinHandle<Result<(), Fault>>) {
+    let Some(around) = worker else { return (Arc::default(), tokio::spawn(async { Ok(()) })) };
+    let worker = Worker::new(Arc::clone(&around));
+    let settled = worker.settled();
+    let (stop, force) = (stops.worker.clone(), shutdown.stop_token());
+    let working = tokio::spawn(async move { worker.run(&stop, &force).await });
+    let stop = stops.worker.clone();
+    tokio::spawn(async move { sweep::run(around, &stop).await });
+    (settled, working)
 }
 
 #[derive(Default)]
@@ -106,18 +134,18 @@ struct Stops {
 }
 
 async fn connectors(
-    around: &Arc<Surroundings>,
+    links: &Arc<Links>,
     sinks: Vec<Sink>,
     stops: &Stops,
     parts: &mut JoinSet<Result<()>>,
 ) -> Result<()> {
     for sink in sinks {
         let prefetch = Prefetch { messages: CONNECTOR_PREFETCH };
-        let deliveries = around.lanes.results.subscribe(&sink.name, prefetch).await?;
+        let deliveries = links.lanes.results.subscribe(&sink.name, prefetch).await?;
         let frame = Frame {
             name: sink.name.as_str().into(),
             connector: sink.connector,
-            dead: Arc::new(DeadLane(around.lanes.clone())),
+            dead: Arc::new(DeadLane(links.lanes.clone())),
             settings: sink.settings,
         };
         let stop = stops.connectors.clone();
@@ -153,25 +181,25 @@ async fn first_failure(parts: &mut JoinSet<Result<()>>) -> Result<()> {
 
 /// Waits until nothing is on any lane and no scan is open. Work only ever moves in the order in which the lanes are looked
 /// at here, so none can slip past.
-async fn drained(around: &Surroundings, connectors: &[String], settled: &Notify) -> Result<()> {
+async fn drained(links: &Links, connectors: &[String], settled: &Notify) -> Result<()> {
     loop {
         let rings = settled.notified();
-        if is_empty(around, connectors).await? {
+        if is_empty(links, connectors).await? {
             return Ok(());
         }
         tokio::time::timeout(LOOK_AGAIN, rings).await.ok();
     }
 }
 
-async fn is_empty(around: &Surroundings, connectors: &[String]) -> Result<bool> {
-    let lanes = &around.lanes;
+async fn is_empty(links: &Links, connectors: &[String]) -> Result<bool> {
+    let lanes = &links.lanes;
     for lane in [&lanes.roots, &lanes.children] {
         let depth = lane.depth(WORKERS).await?;
         if depth.ready + depth.held > 0 {
             return Ok(false);
         }
     }
-    if around.ledger.open_scans().await? > 0 {
+    if links.ledger.open_scans().await? > 0 {
         return Ok(false);
     }
     for name in connectors {

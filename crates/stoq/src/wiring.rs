@@ -1,7 +1,10 @@
 //! From configuration to parts that run: the only place that knows every kind of plugin and backend.
 
 pub(crate) mod app;
+pub(crate) mod backends;
+pub(crate) mod base;
 pub(crate) mod config;
 pub(crate) mod dead;
 pub(crate) mod plan;
 pub(crate) mod registry;
+pub(crate) mod spool;

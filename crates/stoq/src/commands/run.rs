@@ -1,66 +1,135 @@
-//! `stoq run`: all roles in one process, on a data directory that outlives it.
+//! `stoq run`: all roles in one process, alone on a data directory or on the services of a fleet. And `stoq provider`,
+//! `stoq worker` and `stoq connector`: one role of a fleet each.
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use stoq_api::scanner::PluginKind;
+use stoq_runtime::config::Loaded;
 use stoq_runtime::config::flags::Flag;
 use stoq_runtime::shutdown::Shutdown;
 
 use super::scan::{connectors, intake_settings};
-use crate::cli::RunArgs;
+use crate::cli::{CommonArgs, ConnectorArgs, ProviderArgs, RouteArgs, RunArgs, WorkerArgs, place_flags};
 use crate::exit::{Exit, UsageError};
-use crate::pipeline::{self, Source};
-use crate::wiring::app::{App, Backing};
-use crate::wiring::config;
+use crate::pipeline::{self, Parts, Sink, Source, Until};
+use crate::wiring::base::Base;
+use crate::wiring::{app, backends, config};
 
 /// The file that names a run until its providers have ended.
 const RUN_ID: &str = "run-id";
 
 pub(crate) async fn run(args: RunArgs, shutdown: &Shutdown) -> Result<Exit> {
     let mut flags = args.routes.flags();
-    if !args.providers.is_empty() {
-        flags.push(Flag::new("run.providers", args.providers.clone(), "--providers"));
-    }
-    if let Some(dir) = &args.data_dir {
-        flags.push(Flag::new("core.data_dir", dir.to_string_lossy().into_owned(), "--data-dir"));
-    }
-    let loaded = config::read(&args.common, flags)?;
+    flags.extend(place_flags(&args.providers, args.data_dir.as_ref()));
+    let loaded = start(&args.common, flags)?;
+    let sinks = sinks(&loaded)?;
+    let base = Base::configured(loaded)?;
+    let built = app::build(&base)?;
+    crate::warn_of_plugins(&built.warnings);
+    let run_id = run_id(&base.dir)?;
+    let sources = sources(&args.routes, &base, &run_id)?;
+    let worker = Some(Arc::clone(&built.around));
+    finish(Parts { base: &base, worker, sources, sinks, until: Until::Drained }, shutdown).await
+}
+
+pub(crate) async fn provider(args: ProviderArgs, shutdown: &Shutdown) -> Result<Exit> {
+    let routes = RouteArgs::from(&args);
+    let mut flags = routes.flags();
+    flags.extend(place_flags(&args.providers, args.data_dir.as_ref()));
+    let loaded = start(&args.common, flags)?;
+    backends::shared(&loaded.settings)?;
+    let base = Base::configured(loaded)?;
+    let run_id = run_id(&base.dir)?;
+    let sources = sources(&routes, &base, &run_id)?;
+    finish(Parts { base: &base, worker: None, sources, sinks: Vec::new(), until: Until::Taken }, shutdown).await
+}
+
+pub(crate) async fn worker(args: WorkerArgs, shutdown: &Shutdown) -> Result<Exit> {
+    let mut flags = RouteArgs::from(&args).flags();
+    flags.extend(place_flags(&[], args.data_dir.as_ref()));
+    let loaded = start(&args.common, flags)?;
+    backends::shared(&loaded.settings)?;
+    let base = Base::configured(loaded)?;
+    let built = app::build(&base)?;
+    crate::warn_of_plugins(&built.warnings);
+    let worker = Some(Arc::clone(&built.around));
+    let (sources, sinks) = (Vec::new(), Vec::new());
+    finish(Parts { base: &base, worker, sources, sinks, until: Until::Signal }, shutdown).await
+}
+
+pub(crate) async fn connector(args: ConnectorArgs, shutdown: &Shutdown) -> Result<Exit> {
+    let mut flags = RouteArgs::from(&args).flags();
+    flags.extend(place_flags(&[], args.data_dir.as_ref()));
+    let loaded = start(&args.common, flags)?;
+    backends::shared(&loaded.settings)?;
+    let sinks = sinks(&loaded)?;
+    let base = Base::configured(loaded)?;
+    finish(Parts { base: &base, worker: None, sources: Vec::new(), sinks, until: Until::Signal }, shutdown).await
+}
+
+fn start(common: &CommonArgs, flags: Vec<Flag>) -> Result<Loaded> {
+    let loaded = config::read(common, flags)?;
     crate::warn(&loaded.warnings);
-    crate::warn_of_python(&args.common.plugin_dir);
+    crate::warn_of_python(&common.plugin_dir);
     crate::start_logs(&loaded.settings)?;
-    let dir = loaded.settings.core.data_dir.clone();
-    fs::create_dir_all(&dir).with_context(|| {
-        format!("cannot make the data directory {}; another can be named with --data-dir", dir.display())
-    })?;
-    let sinks = connectors(&loaded)?;
-    if sinks.is_empty() {
-        return Err(UsageError("no connector is named, so responses would go nowhere: use -C, or [connectors.NAME.KIND] in the configuration".into()).into());
+    Ok(loaded)
+}
+
+/// Waits for the services and runs the parts to their end.
+async fn finish(parts: Parts<'_>, shutdown: &Shutdown) -> Result<Exit> {
+    let base = parts.base;
+    // Everything that will take responses, wherever it runs: a lane without its subscriptions would lose some.
+    let takers = base.loaded.settings.active(PluginKind::Connector);
+    let takers: Vec<&str> = takers.iter().map(|component| component.name.as_str()).collect();
+    if takers.is_empty() {
+        return Err(no_connector());
     }
-    let app = App::start(loaded, &Backing::Data(&dir))?;
-    crate::warn_of_plugins(&app.warnings);
-    let run_id = run_id(&dir)?;
-    let sources = sources(&args, &app, &run_id)?;
-    tracing::info!(data_dir = %dir.display(), providers = sources.len(), connectors = sinks.len(), "started");
-    pipeline::run(&app, sources, sinks, shutdown, |_| ()).await?;
-    if !shutdown.is_draining() {
+    if !base.ready(&takers, shutdown).await? {
+        base.close().await;
+        return Ok(Exit::Clean);
+    }
+    let brings = !parts.sources.is_empty();
+    tracing::info!(
+        data_dir = %base.dir.display(),
+        providers = parts.sources.len(),
+        worker = parts.worker.is_some(),
+        connectors = parts.sinks.len(),
+        "started"
+    );
+    pipeline::run(parts, shutdown, |_| ()).await?;
+    if brings && !shutdown.is_draining() {
         // The providers ended by themselves: what they bring next time is a new run.
-        fs::remove_file(dir.join(RUN_ID)).context("cannot end the run in the data directory")?;
+        fs::remove_file(base.dir.join(RUN_ID)).context("cannot end the run in the data directory")?;
     }
     tracing::info!("ended");
     Ok(Exit::Clean)
 }
 
-fn sources(args: &RunArgs, app: &App, run_id: &str) -> Result<Vec<Source>> {
+fn no_connector() -> anyhow::Error {
+    UsageError(
+        "no connector is named, so responses would go nowhere: use -C, or [connectors.NAME.KIND] in the configuration"
+            .into(),
+    )
+    .into()
+}
+
+fn sinks(loaded: &Loaded) -> Result<Vec<Sink>> {
+    let sinks = connectors(loaded)?;
+    if sinks.is_empty() { Err(no_connector()) } else { Ok(sinks) }
+}
+
+fn sources(routes: &RouteArgs, base: &Base, run_id: &str) -> Result<Vec<Source>> {
     let registry = stoq_providers::registry();
     let mut sources = Vec::new();
-    for component in app.loaded.settings.active(PluginKind::Provider) {
+    for component in base.loaded.settings.active(PluginKind::Provider) {
         let Some(registration) = registry.iter().find(|r| r.info.name == component.kind) else { continue };
-        let context = app.provider_context(&component.name, run_id);
+        let context = base.provider_context(&component.name, run_id);
         let provider = (registration.build)(&component.options.0, &context)
             .map_err(|e| UsageError(format!("provider {}: {e}", component.name)))?;
-        sources.push(Source { settings: intake_settings(&app.loaded, &args.routes, &component.name)?, provider });
+        sources.push(Source { settings: intake_settings(&base.loaded, routes, &component.name)?, provider });
     }
     if sources.is_empty() {
         return Err(UsageError(

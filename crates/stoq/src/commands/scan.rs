@@ -22,10 +22,10 @@ use stoq_runtime::shutdown::Shutdown;
 use super::show::{Show, Style};
 use crate::cli::{FailOn, Format, RouteArgs, ScanArgs};
 use crate::exit::{Exit, UsageError};
-use crate::pipeline::{self, Sink, Source};
+use crate::pipeline::{self, Parts, Sink, Source, Until};
 use crate::view;
-use crate::wiring::app::{App, Backing};
-use crate::wiring::config;
+use crate::wiring::base::Base;
+use crate::wiring::{app, config};
 
 /// The source of scans started by hand, where no other is given.
 const SOURCE: &str = "scan";
@@ -37,10 +37,11 @@ pub(crate) async fn run(args: ScanArgs, shutdown: &Shutdown) -> Result<Exit> {
     crate::start_logs(&loaded.settings)?;
     let named = !args.routes.connectors.is_empty();
     let folder = tempfile::Builder::new().prefix("stoq-").tempdir().context("cannot make a temporary folder")?;
-    let app = App::start(loaded, &Backing::Memory(folder.path()))?;
-    crate::warn_of_plugins(&app.warnings);
+    let base = Base::in_memory(loaded, folder.path())?;
+    let built = app::build(&base)?;
+    crate::warn_of_plugins(&built.warnings);
 
-    let sources = sources(&args, &app)?;
+    let sources = sources(&args, &base)?;
     let show = show(&args);
     let show = Arc::new(if named { show.silent() } else { show });
     let mut sinks = vec![Sink {
@@ -49,9 +50,13 @@ pub(crate) async fn run(args: ScanArgs, shutdown: &Shutdown) -> Result<Exit> {
         settings: FrameSettings { linger: Duration::ZERO, concurrency: 1, ..FrameSettings::default() },
     }];
     if named {
-        sinks.extend(connectors(&app.loaded)?);
+        sinks.extend(connectors(&base.loaded)?);
     }
-    let ended = pipeline::run(&app, sources, sinks, shutdown, |progress| show.follow(progress)).await;
+    let names: Vec<&str> = sinks.iter().map(|sink| sink.name.as_str()).collect();
+    base.ready(&names, shutdown).await?;
+    let worker = Some(Arc::clone(&built.around));
+    let parts = Parts { base: &base, worker, sources, sinks, until: Until::Drained };
+    let ended = pipeline::run(parts, shutdown, |progress| show.follow(progress)).await;
     show.finish()?;
     ended.map_err(|e| usage(e, &args))?;
     if shutdown.is_draining() {
@@ -101,9 +106,9 @@ pub(crate) fn connectors(loaded: &Loaded) -> Result<Vec<Sink>> {
     Ok(sinks)
 }
 
-fn sources(args: &ScanArgs, app: &App) -> Result<Vec<Source>> {
+fn sources(args: &ScanArgs, base: &Base) -> Result<Vec<Source>> {
     let run_id = uuid::Uuid::new_v4().to_string();
-    let context = app.provider_context(SOURCE, &run_id);
+    let context = base.provider_context(SOURCE, &run_id);
     let stdin = from_stdin(args);
     let paths: Vec<PathBuf> = args.inputs.iter().filter(|input| *input != OsStr::new("-")).map(PathBuf::from).collect();
     let mut providers: Vec<Box<dyn Provider>> = Vec::new();
@@ -127,7 +132,7 @@ fn sources(args: &ScanArgs, app: &App) -> Result<Vec<Source>> {
         let options = filedir::Config { source_dir: paths, recursive: true, hidden: true, bare };
         providers.push(Box::new(FileDir::new(&options, &context).map_err(|e| UsageError(e.to_string()))?));
     }
-    let settings = intake_settings(&app.loaded, &args.routes, SOURCE)?;
+    let settings = intake_settings(&base.loaded, &args.routes, SOURCE)?;
     Ok(providers.into_iter().map(|provider| Source { settings: settings.clone(), provider }).collect())
 }
 

@@ -1,5 +1,6 @@
 //! Everything that can be named in a configuration.
 
+use stoq_api::backend::{BrokerRegistration, LedgerRegistration, StoreRegistration};
 use stoq_api::scanner::{PluginInfo, PluginKind};
 
 /// Dispatchers that live in the engine.
@@ -18,5 +19,23 @@ pub(crate) fn all() -> Vec<PluginInfo> {
     all.extend(stoq_providers::registry().into_iter().map(|r| r.info));
     all.extend(stoq_connectors::registry().into_iter().map(|r| r.info));
     all.extend(stoq_stores::archivers::registry().into_iter().map(|r| r.info));
+    all.extend(brokers().into_iter().map(|r| r.info));
+    all.extend(ledgers().into_iter().map(|r| r.info));
+    all.extend(stores().into_iter().map(|r| r.info));
     all
+}
+
+/// Kinds of brokers in this build.
+pub(crate) fn brokers() -> Vec<BrokerRegistration> {
+    Vec::new()
+}
+
+/// Kinds of ledgers in this build.
+pub(crate) fn ledgers() -> Vec<LedgerRegistration> {
+    Vec::new()
+}
+
+/// Kinds of payload stores in this build.
+pub(crate) fn stores() -> Vec<StoreRegistration> {
+    Vec::new()
 }

@@ -1,0 +1,191 @@
+//! Where queues, ledger and payloads live: in memory, in a data directory, or with the services of a fleet.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use parking_lot::Mutex;
+use stoq_api::ledger::Ledger;
+use stoq_api::queue::{Broker, LaneOptions};
+use stoq_api::scanner::{BuildError, PluginKind};
+use stoq_api::store::Store;
+use stoq_engine::Lanes;
+use stoq_memory::{MemoryLedger, MemoryQueue};
+use stoq_runtime::config::{Component, Settings};
+use stoq_sqlite::{Sqlite, SqliteOptions};
+use stoq_stores::{FileStore, FileStoreOptions};
+
+use super::registry;
+use crate::exit::UsageError;
+
+/// Messages of root tasks that wait in memory, of up to a megabyte each, before a provider is made to wait.
+const ROOTS_IN_MEMORY: usize = 32;
+/// Responses that wait in memory before workers are made to wait.
+const RESULTS_IN_MEMORY: usize = 256;
+/// Messages of root tasks that wait on disk before a provider is made to wait.
+const ROOTS_ON_DISK: u64 = 100_000;
+
+/// Lanes, ledger and store, opened but perhaps not yet connected.
+pub(crate) struct Backends {
+    pub(crate) lanes: Lanes,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) store: Arc<dyn Store>,
+    /// Lanes and ledger are one memory or one file.
+    pub(crate) coupled: bool,
+}
+
+/// In memory, with large payloads below `dir`, which goes with the process.
+pub(crate) fn in_memory(dir: &Path) -> Result<Backends> {
+    Ok(Backends {
+        lanes: Lanes {
+            children: Arc::new(MemoryQueue::new("children")),
+            roots: Arc::new(MemoryQueue::bounded("roots", ROOTS_IN_MEMORY)),
+            results: Arc::new(MemoryQueue::bounded("results", RESULTS_IN_MEMORY)),
+            dead: Arc::new(MemoryQueue::new("dead")),
+        },
+        ledger: Arc::new(MemoryLedger::new()),
+        store: local_store(dir, false)?,
+        coupled: true,
+    })
+}
+
+/// As `[fleet]` says; what it does not name lies in the data directory `dir`.
+pub(crate) fn configured(settings: &Settings, brokers: &Brokers, dir: &Path) -> Result<Backends> {
+    let file = DataFile { dir, open: OnceCell::new() };
+    let broker = one(settings, PluginKind::Queue);
+    let ledger = one(settings, PluginKind::Ledger);
+    let coupled = broker.is_none() && ledger.is_none();
+    let lanes = match broker {
+        Some(component) => lanes(settings, &*brokers.open(&component.name)?),
+        None => file.lanes()?,
+    };
+    let store = match one(settings, PluginKind::Store) {
+        Some(component) => open_store(&component)?,
+        None => local_store(dir, true)?,
+    };
+    let ledger = match ledger {
+        Some(component) => open_ledger(&component, &store)?,
+        None => Arc::new(file.sqlite()?.ledger()),
+    };
+    Ok(Backends { lanes, ledger, store, coupled })
+}
+
+/// Fails with a sentence for each part of a fleet that is not configured, though several processes have to share it.
+pub(crate) fn shared(settings: &Settings) -> Result<()> {
+    let fleet = &settings.fleet;
+    let parts = [("queue", &fleet.queue), ("ledger", &fleet.ledger), ("store", &fleet.store)];
+    let missing: Vec<String> = parts
+        .into_iter()
+        .filter(|(_, name)| name.is_none())
+        .map(|(part, _)| format!("fleet.{part} is not set: roles in several processes have to share a {part}"))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let help = "name one that is configured, such as [queues.main.rabbitmq] with fleet.queue = \"main\"; alone on one \
+                machine, `stoq run` needs none of them";
+    Err(UsageError(format!("{}\n{help}", missing.join("\n"))).into())
+}
+
+/// The SQLite file of the data directory, opened when first needed: whoever has it has the directory to himself.
+struct DataFile<'a> {
+    dir: &'a Path,
+    open: OnceCell<Sqlite>,
+}
+
+impl DataFile<'_> {
+    fn sqlite(&self) -> Result<&Sqlite> {
+        if self.open.get().is_none() {
+            let opened = Sqlite::open(self.dir, SqliteOptions::default())?;
+            return Ok(self.open.get_or_init(|| opened));
+        }
+        self.open.get().context("the data file was opened and is gone")
+    }
+
+    fn lanes(&self) -> Result<Lanes> {
+        let sqlite = self.sqlite()?;
+        Ok(Lanes {
+            children: Arc::new(sqlite.queue("children")),
+            roots: Arc::new(sqlite.bounded_queue("roots", ROOTS_ON_DISK)),
+            results: Arc::new(sqlite.queue("results")),
+            dead: Arc::new(sqlite.queue("dead")),
+        })
+    }
+}
+
+fn lanes(settings: &Settings, broker: &dyn Broker) -> Lanes {
+    let fleet = &settings.fleet;
+    let lane = |name: &str, bound| broker.lane(&format!("{}.{name}", fleet.prefix), LaneOptions { bound });
+    Lanes {
+        children: lane("children", None),
+        roots: lane("roots", Some(fleet.root_backlog)),
+        results: lane("results", None),
+        dead: lane("dead", None),
+    }
+}
+
+fn local_store(dir: &Path, fsync: bool) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(FileStore::open(&dir.join("payloads"), FileStoreOptions { fsync })?))
+}
+
+/// The component that `[fleet]` names in a role.
+fn one(settings: &Settings, role: PluginKind) -> Option<Component> {
+    settings.active(role).into_iter().next()
+}
+
+fn open_store(component: &Component) -> Result<Arc<dyn Store>> {
+    let registered = registry::stores().into_iter().find(|r| r.info.name == component.kind);
+    let registered = registered.ok_or_else(|| unknown("store", component))?;
+    (registered.open)(&component.options.0).map_err(|e| wrong("store", component, &e))
+}
+
+fn open_ledger(component: &Component, store: &Arc<dyn Store>) -> Result<Arc<dyn Ledger>> {
+    let registered = registry::ledgers().into_iter().find(|r| r.info.name == component.kind);
+    let registered = registered.ok_or_else(|| unknown("ledger", component))?;
+    (registered.open)(&component.options.0, Arc::clone(store)).map_err(|e| wrong("ledger", component, &e))
+}
+
+/// All configured brokers, each opened once, by whoever needs it first: the lanes, or an intake.
+pub(crate) struct Brokers {
+    settings: Settings,
+    open: Mutex<BTreeMap<String, Arc<dyn Broker>>>,
+}
+
+impl Brokers {
+    /// Those of `settings`, none of them open.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self { settings: settings.clone(), open: Mutex::default() }
+    }
+
+    /// The broker configured as `[queues.<name>.<kind>]`.
+    pub(crate) fn open(&self, name: &str) -> Result<Arc<dyn Broker>> {
+        let mut open = self.open.lock();
+        if let Some(broker) = open.get(name) {
+            return Ok(Arc::clone(broker));
+        }
+        let component = self.settings.component(PluginKind::Queue, name).ok_or_else(|| {
+            UsageError(format!("no broker is called {name:?}: configure it as [queues.{name}.<kind>]"))
+        })?;
+        let registered = registry::brokers().into_iter().find(|r| r.info.name == component.kind);
+        let registered = registered.ok_or_else(|| unknown("queue", &component))?;
+        let broker = (registered.open)(&component.options.0).map_err(|e| wrong("queue", &component, &e))?;
+        open.insert(name.to_owned(), Arc::clone(&broker));
+        Ok(broker)
+    }
+
+    /// Those that were opened, by name.
+    pub(crate) fn opened(&self) -> Vec<(String, Arc<dyn Broker>)> {
+        self.open.lock().iter().map(|(name, broker)| (name.clone(), Arc::clone(broker))).collect()
+    }
+}
+
+fn unknown(what: &str, component: &Component) -> anyhow::Error {
+    let Component { name, kind, .. } = component;
+    UsageError(format!("{what} {name}: this build does not have the kind {kind:?}")).into()
+}
+
+fn wrong(what: &str, component: &Component, error: &BuildError) -> anyhow::Error {
+    UsageError(format!("{what} {}: {error}", component.name)).into()
+}
