@@ -64,6 +64,10 @@ pub enum PartState {
     Different(String),
 }
 
+/// Header of a message that only the subscriber of this name is meant to take; all others acknowledge it unread. For
+/// what one of several subscriptions has to get again.
+pub const ONLY: &str = "stoq-only";
+
 /// Something published or delivered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {

@@ -25,6 +25,11 @@ impl DeadKind {
             Self::Result => "result",
         }
     }
+
+    /// The kind with that name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Reference, Self::Task, Self::Result].into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 /// Header: what the letter was, see [`DeadKind::name`].

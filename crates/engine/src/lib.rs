@@ -13,6 +13,7 @@ pub mod intake;
 pub mod lanes;
 pub mod links;
 pub mod plan;
+pub mod replay;
 pub mod retain;
 pub mod rounds;
 pub mod rules;

@@ -36,6 +36,13 @@ pub(crate) enum Command {
     Connector(ConnectorArgs),
     /// Make the lanes of a fleet at its broker; what exists already is never changed
     Setup(SetupArgs),
+    /// Look at what no one could process, scan it again, or drop it
+    Dead {
+        #[command(subcommand)]
+        command: DeadCommand,
+    },
+    /// Show what waits on the lanes, what is open, and what went to the dead lane
+    Status(StatusArgs),
     /// List the plugins there are, with their options
     List(ListArgs),
     /// Check configuration, rules and routes without scanning anything
@@ -60,6 +67,85 @@ pub(crate) enum ConfigCommand {
     Show(CommonArgs),
     /// Print every key there is, with its default and what it means, as a file to start from
     Reference,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadCommand {
+    /// List the letters on the dead lane
+    List(DeadListArgs),
+    /// Show one letter: why it is there, and what it held
+    Show(DeadShowArgs),
+    /// Do again what letters held: payloads are scanned anew, responses go to the connector that gave them up, references go
+    /// back to the queue that they came from
+    Replay(DeadPickArgs),
+    /// Remove letters for good
+    Drop(DeadPickArgs),
+}
+
+/// Which letters.
+#[derive(Debug, Args)]
+pub(crate) struct DeadFilter {
+    /// Only letters of this kind: reference, task, result
+    #[arg(long, value_name = "KIND", value_parser = ["reference", "task", "result"])]
+    pub(crate) kind: Option<String>,
+    /// Only letters from this intake, role or connector
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadListArgs {
+    #[command(flatten)]
+    pub(crate) filter: DeadFilter,
+    /// One line of JSON for each letter
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadShowArgs {
+    /// The letter's name, as `stoq dead list` shows it
+    pub(crate) name: String,
+    /// Write the original bytes to standard output, and nothing else; they are hostile
+    #[arg(long)]
+    pub(crate) body: bool,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadPickArgs {
+    /// The letters' names, as `stoq dead list` shows them
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) names: Vec<String>,
+    /// All letters, or all that --kind and --from leave
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) filter: DeadFilter,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// Where lanes, ledger and store are.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// Where queue, ledger and payloads are kept, where no fleet is configured
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
 }
 
 /// What all commands that read a configuration have in common.

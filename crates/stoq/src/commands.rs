@@ -2,8 +2,10 @@
 
 pub(crate) mod check;
 pub(crate) mod config;
+pub(crate) mod dead;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod setup;
 mod show;
+pub(crate) mod status;

@@ -45,6 +45,8 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Worker(args) => with_runtime(async |shutdown| commands::run::worker(args, shutdown).await),
         Command::Connector(args) => with_runtime(async |shutdown| commands::run::connector(args, shutdown).await),
         Command::Setup(args) => with_runtime(async |_| commands::setup::run(&args, &mut std::io::stdout()).await),
+        Command::Dead { command } => with_runtime(async |_| commands::dead::run(command, &mut std::io::stdout()).await),
+        Command::Status(args) => with_runtime(async |_| commands::status::run(&args, &mut std::io::stdout()).await),
         Command::List(args) => commands::list::run(&args, out),
         Command::Check(args) => commands::check::run(&args, out),
         Command::Config { command: ConfigCommand::Show(args) } => commands::config::show(&args, out),

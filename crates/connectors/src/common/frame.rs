@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stoq_api::plugin::Connector;
-use stoq_api::queue::{Deliveries, Delivery};
+use stoq_api::queue::{Deliveries, Delivery, ONLY};
 use stoq_api::{Fault, FaultKind, fault};
 use stoq_runtime::backoff::Backoff;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -196,6 +196,12 @@ impl Source {
                         tracing::warn!(connector = &*frame.name, error = fault::chain(&e), "the result lane is away");
                     });
                 }
+                Ok(Some(delivery)) if is_for_another(&delivery, &frame.name) => {
+                    // Let go on the way, it would come again and be let pass again.
+                    if let Err(e) = delivery.ack().await {
+                        tracing::debug!(connector = &*frame.name, error = fault::chain(&e), "not passed over");
+                    }
+                }
                 other => {
                     self.backoff.reset();
                     return other;
@@ -203,6 +209,11 @@ impl Source {
             }
         }
     }
+}
+
+/// Whether a message was published again for another connector alone.
+fn is_for_another(delivery: &Delivery, name: &str) -> bool {
+    delivery.message.header(ONLY).is_some_and(|only| only != name)
 }
 
 /// Calls `say` at the first failure of a row, and then ever more rarely.

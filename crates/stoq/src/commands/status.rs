@@ -1,0 +1,82 @@
+//! `stoq status`: what waits, what is open, what went wrong.
+
+use std::io::Write;
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+use stoq_api::queue::{Depth, Queue};
+use stoq_api::scanner::PluginKind;
+use stoq_api::{Fault, Timestamp, fault};
+use stoq_engine::lanes::{DEAD, WORKERS};
+
+use super::dead::open;
+use crate::cli::StatusArgs;
+use crate::exit::Exit;
+
+pub(crate) async fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> {
+    let base = open(&args.place).await?;
+    let lanes = &base.links.lanes;
+    let connectors = base.loaded.settings.active(PluginKind::Connector);
+    let mut rows = vec![row("roots", &*lanes.roots, WORKERS).await, row("children", &*lanes.children, WORKERS).await];
+    for connector in &connectors {
+        rows.push(row(&format!("results for {}", connector.name), &*lanes.results, &connector.name).await);
+    }
+    rows.push(row("dead", &*lanes.dead, DEAD).await);
+    let open = base.links.ledger.open_scans().await;
+    if args.json {
+        as_json(&rows, &open, out)?
+    } else {
+        as_table(&rows, &open, out)?
+    }
+    base.close().await;
+    let failed = open.is_err() || rows.iter().any(|(_, depth)| depth.is_err());
+    Ok(if failed { Exit::Failed } else { Exit::Clean })
+}
+
+type Row = (String, Result<Depth, Fault>);
+
+async fn row(name: &str, queue: &dyn Queue, subscription: &str) -> Row {
+    (name.to_owned(), queue.depth(subscription).await)
+}
+
+fn age(depth: &Depth) -> Option<u64> {
+    depth.oldest.map(|oldest| Timestamp::now().0.saturating_sub(oldest.0) / 1_000_000)
+}
+
+fn as_json(rows: &[Row], open: &Result<u64, Fault>, out: &mut dyn Write) -> Result<()> {
+    let lanes: Map<String, Value> = rows
+        .iter()
+        .map(|(name, depth)| {
+            let value = match depth {
+                Ok(depth) => json!({ "waiting": depth.ready, "held": depth.held, "oldest_seconds": age(depth) }),
+                Err(fault) => json!({ "error": fault::chain(fault) }),
+            };
+            (name.clone(), value)
+        })
+        .collect();
+    let open = match open {
+        Ok(open) => json!(open),
+        Err(fault) => json!({ "error": fault::chain(fault) }),
+    };
+    writeln!(out, "{}", json!({ "lanes": lanes, "open_scans": open }))?;
+    Ok(())
+}
+
+fn as_table(rows: &[Row], open: &Result<u64, Fault>, out: &mut dyn Write) -> Result<()> {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max("open scans".len());
+    writeln!(out, "{:width$}  {:>10}  {:>10}  {:>12}", "lane", "waiting", "held", "oldest")?;
+    for (name, depth) in rows {
+        match depth {
+            Ok(depth) => {
+                let oldest = age(depth).map_or_else(|| "-".to_owned(), |seconds| format!("{seconds} s"));
+                writeln!(out, "{name:width$}  {:>10}  {:>10}  {oldest:>12}", depth.ready, depth.held)?;
+            }
+            Err(fault) => writeln!(out, "{name:width$}  {}", fault::chain(fault))?,
+        }
+    }
+    match open {
+        Ok(open) => writeln!(out, "{:width$}  {open:>10}", "open scans")?,
+        Err(fault) => writeln!(out, "{:width$}  {}", "open scans", fault::chain(fault))?,
+    }
+    Ok(())
+}
