@@ -2,6 +2,7 @@
 
 mod fixtures;
 mod fuzz;
+mod services;
 mod tests;
 mod tidy;
 

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::services;
+
 /// A program that tests drive, and the Debian package that brings it.
 struct Tool {
     program: &'static str,
@@ -39,6 +41,7 @@ apt-get install -y -q --no-install-recommends "$@"
 /// Runs every test of the workspace. `extra` goes to `cargo test`.
 pub(crate) fn run(root: &Path, extra: &[String]) -> Result<()> {
     install()?;
+    services::install()?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--workspace", "--locked"]).args(extra).current_dir(root);
     let status = cargo.status().context("running cargo test")?;

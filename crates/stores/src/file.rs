@@ -8,10 +8,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore as _, PutMode};
+use object_store::{GetOptions, ObjectStore as _, PutMode};
 use stoq_api::store::{ByteStream, Store, StoreKey};
 use stoq_api::{Content, Fault, FaultKind};
 
+use crate::layout::{day_of, free_name};
 use crate::objects::Objects;
 
 /// How a [`FileStore`] keeps its objects.
@@ -86,7 +87,8 @@ impl Store for FileStore {
     }
 
     async fn get(&self, key: &StoreKey) -> Result<ByteStream, Fault> {
-        self.objects.get(&Path::from(key.path())).await
+        let path = Path::from(key.path());
+        self.objects.get(&path, GetOptions::default()).await.map_err(|e| self.objects.fault("get", &path, &e))
     }
 
     async fn keep(&self, name: &str, content: &Content) -> Result<(), Fault> {
@@ -97,7 +99,7 @@ impl Store for FileStore {
 
     async fn days(&self) -> Result<Vec<u32>, Fault> {
         let listed = self.objects.inner.list_with_delimiter(None).await;
-        let listed = listed.map_err(|e| self.objects.fault("list", &Path::default(), e))?;
+        let listed = listed.map_err(|e| self.objects.fault("list", &Path::default(), &e))?;
         let mut days: Vec<u32> = listed.common_prefixes.iter().filter_map(|p| day_of(p.as_ref())).collect();
         days.sort_unstable();
         Ok(days)
@@ -118,45 +120,7 @@ impl Store for FileStore {
     }
 }
 
-/// `20260102` as a day; nothing else is one.
-fn day_of(name: &str) -> Option<u32> {
-    let digits = name.len() == 8 && name.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| name.parse().ok()).flatten()
-}
-
-/// Where free names are kept.
-const QUARANTINE: &str = "quarantine";
-
-/// A path beneath [`QUARANTINE`], made of plain names only.
-fn free_name(name: &str) -> Result<Path, Fault> {
-    let plain = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-    };
-    if name.split('/').all(plain) {
-        return Ok(Path::from(format!("{QUARANTINE}/{name}")));
-    }
-    let text = format!("cannot keep content under {name:?}: use parts of letters, digits, '.', '_' and '-'");
-    Err(Fault::new(FaultKind::Refused, text))
-}
-
 async fn blocking(what: String, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), Fault> {
     let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten();
     done.map_err(|e| Fault::because(FaultKind::Unavailable, what, e))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn free_names_stay_in_quarantine() {
-        for good in ["a/0a-b.bin", "x", "20260102/a"] {
-            assert_eq!(free_name(good).unwrap().as_ref(), format!("quarantine/{good}"));
-        }
-        for bad in ["", "/x", "a//b", "../x", "a/..", ".hidden", "a b", "ä", "a/\0"] {
-            assert!(free_name(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -1,23 +1,28 @@
-//! What every store over `object_store` shares: puts in parts, gets in pieces, and what its errors ask for.
+//! What every store over `object_store` shares: puts in parts, gets in pieces.
 
-use std::error::Error as _;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::stream::{self, FuturesUnordered};
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{
-    Error, GetResultPayload, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+    Error, GetOptions, GetResultPayload, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+    PutPayload,
 };
 use stoq_api::store::ByteStream;
 use stoq_api::{Content, Fault, FaultKind};
 
-/// Content up to this many bytes is put in one request, larger content in parts of this size. Object stores want parts
-/// of at least 5 MiB.
-const PART: u64 = 8 << 20;
+use crate::faults;
+
+/// Content up to this many bytes is put in one request, larger content in parts of this size. S3 wants parts of at least
+/// 5 MiB and at most 10,000 of them.
+pub(crate) const PART: u64 = 8 << 20;
+/// Parts of one object that are on their way at a time, each in memory.
+const PARTS_AT_ONCE: usize = 2;
 /// Bytes read at a time from a local object.
 const CHUNK: usize = 256 << 10;
 
@@ -34,7 +39,7 @@ impl Objects {
         match self.inner.head(path).await {
             Ok(_) => Ok(true),
             Err(Error::NotFound { .. }) => Ok(false),
-            Err(e) => Err(self.fault("look for", path, e)),
+            Err(e) => Err(self.fault("look for", path, &e)),
         }
     }
 
@@ -42,31 +47,22 @@ impl Objects {
     ///
     /// Gives `false` if the object was there already and `mode` is [`PutMode::Create`].
     pub(crate) async fn put(&self, path: &Path, content: &Content, mode: PutMode) -> Result<bool, Fault> {
-        match content {
-            Content::File { file, offset, len } if *len > PART => {
-                self.put_parts(path, file, *offset, *len).await?;
-                Ok(true)
-            }
-            Content::Bytes(bytes) => self.put_whole(path, bytes.clone(), mode).await,
-            Content::File { file, offset, len } => {
-                let bytes = read_at(Arc::clone(file), *offset, *len).await?;
-                self.put_whole(path, bytes, mode).await
-            }
+        if content.len() > PART {
+            self.put_parts(path, content).await?;
+            return Ok(true);
         }
-    }
-
-    async fn put_whole(&self, path: &Path, bytes: Bytes, mode: PutMode) -> Result<bool, Fault> {
+        let bytes = part_of(content, 0, content.len()).await?;
         let options = PutOptions { mode, ..PutOptions::default() };
         match self.inner.put_opts(path, PutPayload::from(bytes), options).await {
             Ok(_) => Ok(true),
             Err(Error::AlreadyExists { .. }) => Ok(false),
-            Err(e) => Err(self.fault("put", path, e)),
+            Err(e) => Err(self.put_fault(path, &e)),
         }
     }
 
-    async fn put_parts(&self, path: &Path, file: &Arc<File>, offset: u64, len: u64) -> Result<(), Fault> {
-        let mut upload = self.inner.put_multipart(path).await.map_err(|e| self.fault("put", path, e))?;
-        let sent = self.send_parts(path, upload.as_mut(), file, offset, len).await;
+    async fn put_parts(&self, path: &Path, content: &Content) -> Result<(), Fault> {
+        let mut upload = self.inner.put_multipart(path).await.map_err(|e| self.put_fault(path, &e))?;
+        let sent = self.send_parts(path, upload.as_mut(), content).await;
         if sent.is_err()
             && let Err(error) = upload.abort().await
         {
@@ -75,74 +71,68 @@ impl Objects {
         sent
     }
 
-    async fn send_parts(
-        &self,
-        path: &Path,
-        upload: &mut dyn MultipartUpload,
-        file: &Arc<File>,
-        offset: u64,
-        len: u64,
-    ) -> Result<(), Fault> {
+    async fn send_parts(&self, path: &Path, upload: &mut dyn MultipartUpload, content: &Content) -> Result<(), Fault> {
+        let len = content.len();
+        let mut on_their_way = FuturesUnordered::new();
         let mut at = 0;
         while at < len {
-            let want = PART.min(len - at);
-            let part = read_at(Arc::clone(file), offset + at, want).await?;
-            upload.put_part(part.into()).await.map_err(|e| self.fault("put", path, e))?;
-            at += want;
+            let part = part_of(content, at, PART.min(len - at)).await?;
+            at += part.len() as u64;
+            on_their_way.push(upload.put_part(part.into()));
+            if on_their_way.len() >= PARTS_AT_ONCE {
+                on_their_way.next().await.transpose().map_err(|e| self.put_fault(path, &e))?;
+            }
         }
-        upload.complete().await.map_err(|e| self.fault("put", path, e))?;
+        on_their_way.try_collect::<()>().await.map_err(|e| self.put_fault(path, &e))?;
+        upload.complete().await.map_err(|e| self.put_fault(path, &e))?;
         Ok(())
     }
 
-    /// Streams an object.
-    pub(crate) async fn get(&self, path: &Path) -> Result<ByteStream, Fault> {
-        let got = self.inner.get(path).await.map_err(|e| self.fault("get", path, e))?;
+    /// Streams an object that `options` allow.
+    pub(crate) async fn get(&self, path: &Path, options: GetOptions) -> Result<ByteStream, Error> {
+        let got = self.inner.get_opts(path, options).await?;
         match got.payload {
             GetResultPayload::File(file, _) => Ok(file_stream(file, format!("{}/{path}", self.place))),
             GetResultPayload::Stream(stream) => {
                 let (objects, path) = (self.clone(), path.clone());
-                Ok(stream.map_err(move |e| objects.fault("get", &path, e)).boxed())
+                Ok(stream.map_err(move |e| objects.fault("get", &path, &e)).boxed())
             }
         }
     }
 
     /// What a failed operation asks of its caller, in words.
-    pub(crate) fn fault(&self, what: &str, path: &Path, error: Error) -> Fault {
-        let object = format!("{}/{path}", self.place);
-        if matches!(error, Error::NotFound { .. }) {
-            return Fault::because(FaultKind::NotFound, format!("{object} is not there"), error);
+    pub(crate) fn fault(&self, what: &str, path: &Path, error: &Error) -> Fault {
+        faults::fault(&self.place, what, path, error)
+    }
+
+    /// The same for a put: if that misses something, it misses the bucket.
+    fn put_fault(&self, path: &Path, error: &Error) -> Fault {
+        match error {
+            Error::NotFound { .. } => faults::no_bucket(&self.place, error),
+            other => self.fault("put", path, other),
         }
-        if is_full(&error) {
-            let text = format!("cannot {what} {object}: no space left; free some, work goes on by itself then");
-            return Fault::because(FaultKind::Unavailable, text, error);
-        }
-        Fault::because(FaultKind::Unavailable, format!("cannot {what} {object}"), error)
     }
 }
 
-/// Whether a full disk or a quota is among the causes.
-fn is_full(error: &Error) -> bool {
-    let mut next = error.source();
-    while let Some(cause) = next {
-        if let Some(io) = cause.downcast_ref::<io::Error>()
-            && matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-        {
-            return true;
+/// Some bytes of `content`, at most [`PART`]: those of a file are read beside the runtime.
+async fn part_of(content: &Content, at: u64, len: u64) -> Result<Bytes, Fault> {
+    let cannot = |e| Fault::because(FaultKind::Unavailable, "cannot read content to store it", e);
+    let size = usize::try_from(len).map_err(|e| cannot(io::Error::other(e)))?;
+    match content {
+        Content::Bytes(bytes) => {
+            let start = usize::try_from(at).map_err(|e| cannot(io::Error::other(e)))?;
+            Ok(bytes.slice(start..start + size))
         }
-        next = cause.source();
+        Content::File { file, offset, .. } => {
+            let (file, offset) = (Arc::clone(file), offset + at);
+            let read = move || {
+                let mut bytes = BytesMut::zeroed(size);
+                file.read_exact_at(&mut bytes, offset)?;
+                Ok::<_, io::Error>(bytes.freeze())
+            };
+            tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten().map_err(cannot)
+        }
     }
-    false
-}
-
-/// Part of a file, read beside the runtime. `len` is at most [`PART`].
-async fn read_at(file: Arc<File>, offset: u64, len: u64) -> Result<Bytes, Fault> {
-    let read = move || {
-        let mut bytes = BytesMut::zeroed(usize::try_from(len).map_err(io::Error::other)?);
-        file.read_exact_at(&mut bytes, offset)?;
-        Ok::<_, io::Error>(bytes.freeze())
-    };
-    let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other);
-    read.flatten().map_err(|e| Fault::because(FaultKind::Unavailable, "cannot read content to store it", e))
 }
 
 /// A local object in pieces, each read beside the runtime.
@@ -163,41 +153,4 @@ pub(crate) fn file_stream(file: File, name: String) -> ByteStream {
         }
     })
     .boxed()
-}
-
-#[cfg(test)]
-mod tests {
-    use object_store::memory::InMemory;
-
-    use super::*;
-
-    /// As object_store wraps what a file system says.
-    #[derive(Debug)]
-    struct Wrapped(io::Error);
-
-    impl std::fmt::Display for Wrapped {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("unable to copy data to file")
-        }
-    }
-
-    impl std::error::Error for Wrapped {
-        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-            Some(&self.0)
-        }
-    }
-
-    #[test]
-    fn a_full_disk_is_for_later_and_says_so() {
-        let objects = Objects { inner: Arc::new(InMemory::new()), place: "/data".into() };
-        let fault = |kind: io::ErrorKind| {
-            let source = Box::new(Wrapped(io::Error::from(kind)));
-            objects.fault("put", &Path::from("a/b"), Error::Generic { store: "LocalFileSystem", source })
-        };
-        let full = fault(io::ErrorKind::StorageFull);
-        assert_eq!(full.kind, FaultKind::Unavailable);
-        assert_eq!(full.to_string(), "cannot put /data/a/b: no space left; free some, work goes on by itself then");
-        let denied = fault(io::ErrorKind::PermissionDenied);
-        assert_eq!((denied.kind, denied.to_string().as_str()), (FaultKind::Unavailable, "cannot put /data/a/b"));
-    }
 }

@@ -37,5 +37,5 @@ pub(crate) fn ledgers() -> Vec<LedgerRegistration> {
 
 /// Kinds of payload stores in this build.
 pub(crate) fn stores() -> Vec<StoreRegistration> {
-    Vec::new()
+    stoq_stores::registry()
 }

@@ -4,16 +4,32 @@
 //! the same data and ports. It ends with its value, and with the process that holds it even if that one is killed. A test
 //! that cannot start its server fails; it is never skipped.
 
+#[cfg(feature = "buckets")]
+mod azurite;
+mod cached;
+#[cfg(feature = "buckets")]
+mod gcs;
+#[cfg(feature = "buckets")]
+mod http;
 mod port;
 mod process;
 mod proxy;
 mod rabbitmq;
 mod service;
 mod tls;
+#[cfg(feature = "buckets")]
+mod versitygw;
 
+#[cfg(feature = "buckets")]
+pub use azurite::Azurite;
+pub use cached::cached;
+#[cfg(feature = "buckets")]
+pub use gcs::GcsServer;
 pub use port::Port;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions};
 pub use service::{Place, Service};
 pub use tls::{Authority, Identity};
+#[cfg(feature = "buckets")]
+pub use versitygw::VersityGw;

@@ -1,0 +1,106 @@
+//! Servers for tests that no package of a distribution brings: built or fetched once for each version, outside the tree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// A program that is built from Go modules.
+struct GoProgram {
+    name: &'static str,
+    version: &'static str,
+    package: &'static str,
+}
+
+/// A program of the npm registry.
+struct NpmProgram {
+    name: &'static str,
+    version: &'static str,
+}
+
+/// The names and versions that `stoq_testkit::services` asks its cache for.
+const GO: &[GoProgram] =
+    &[GoProgram { name: "versitygw", version: "1.8.0", package: "github.com/versity/versitygw/cmd/versitygw" }];
+const NPM: &[NpmProgram] = &[NpmProgram { name: "azurite", version: "3.35.0" }];
+
+/// How to have Go where it is missing or too old.
+const GO_ADVICE: &str = "the tests need Go 1.25 or newer: unpack one from https://go.dev/dl and put its bin folder on the PATH, or \
+     apt-get install golang-go where that is new enough (1.21 fetches a newer one itself, with GOTOOLCHAIN=auto)";
+/// How to have npm.
+const NPM_ADVICE: &str = "the tests need Node.js 18 or newer with npm: apt-get install nodejs npm";
+
+/// Builds and fetches what is not in the cache.
+pub(crate) fn install() -> Result<()> {
+    let cache = cache()?;
+    for program in GO {
+        let into = cache.join(format!("{}-{}", program.name, program.version));
+        once(&into, |folder| build(program, folder))?;
+    }
+    for program in NPM {
+        let into = cache.join(format!("{}-{}", program.name, program.version));
+        once(&into, |folder| fetch(program, folder))?;
+    }
+    Ok(())
+}
+
+/// Where programs are kept: `stoq` in the user's cache.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let named = std::env::var_os("XDG_CACHE_HOME").filter(|c| !c.is_empty()).map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = named.or_else(home).context("neither XDG_CACHE_HOME nor HOME says where to keep programs")?;
+    Ok(cache.join("stoq"))
+}
+
+/// Has `make` fill a folder, unless it is there already: whole, because it gets its name last.
+pub(crate) fn once(folder: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if folder.exists() {
+        return Ok(());
+    }
+    let unfinished = folder.with_extension(format!("unfinished-{}", std::process::id()));
+    fs::create_dir_all(&unfinished).with_context(|| format!("cannot make {}", unfinished.display()))?;
+    let made = make(&unfinished).and_then(|()| match fs::rename(&unfinished, folder) {
+        // Another run was faster.
+        Err(_) if folder.exists() => Ok(()),
+        renamed => renamed.with_context(|| format!("cannot rename {}", unfinished.display())),
+    });
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished).with_context(|| format!("cannot remove {}", unfinished.display()))?;
+    }
+    made
+}
+
+fn build(program: &GoProgram, folder: &Path) -> Result<()> {
+    say(&format!("building {} {}, once; this takes a minute or two", program.name, program.version));
+    // Modules and objects stay in Go's own caches, so that other programs share them.
+    let mut go = Command::new("go");
+    go.args(["install", &format!("{}@v{}", program.package, program.version)])
+        .env("GOBIN", folder)
+        .env("CGO_ENABLED", "0")
+        .env("GOFLAGS", "-mod=mod -buildvcs=false")
+        .current_dir(folder);
+    run(go, GO_ADVICE)
+}
+
+fn fetch(program: &NpmProgram, folder: &Path) -> Result<()> {
+    say(&format!("fetching {} {}, once", program.name, program.version));
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--omit=dev", "--ignore-scripts", "--prefix"])
+        .arg(folder)
+        .arg(format!("{}@{}", program.name, program.version))
+        .current_dir(folder);
+    run(npm, NPM_ADVICE)
+}
+
+fn run(mut command: Command, advice: &str) -> Result<()> {
+    let status = command.status().with_context(|| advice.to_owned())?;
+    if !status.success() {
+        bail!("{command:?} failed; {advice}");
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "a command line tool talks to a person")]
+fn say(text: &str) {
+    eprintln!("xtask: {text}");
+}
