@@ -55,6 +55,8 @@ pub struct Context {
     pub run_id: String,
     /// The file roots that workers know.
     pub roots: Arc<FileRoots>,
+    /// Workers see the files of this machine under the same roots, so that large ones need not be copied.
+    pub workers_see_files: bool,
     /// Up to this size, in bytes, content is read here; larger files are left where they are.
     pub inline_limit: u64,
     /// Larger payloads, in bytes, are not scanned; the scan says so.

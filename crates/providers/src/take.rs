@@ -12,6 +12,9 @@ use stoq_api::task::{FileRef, RawPath};
 use stoq_api::{Content, Fault, FaultKind, PayloadMeta, fault};
 use stoq_runtime::files::{self, FileState, OpenFile};
 
+use crate::Context;
+use crate::spool::{Spooled, spool};
+
 /// Readings of a file that changes while it is read, and of one that the system cannot give now.
 const MAX_TRIES: u32 = 4;
 /// Wait before the second try; it doubles with each.
@@ -100,6 +103,21 @@ pub(crate) fn in_place(root: &str, path: &Path, state: FileState) -> RootBytes {
         mtime_ns: state.mtime_ns,
         inode: state.inode,
     })
+}
+
+/// A private copy of the file at `path` beneath `root`, which must be as in `state` all the while.
+///
+/// # Errors
+/// It cannot be read, it changes, or the copy cannot be written.
+pub(crate) fn copy(root: impl AsFd, path: &Path, state: &FileState, context: &Context) -> Result<RootBytes, Fault> {
+    let open = files::open_beneath(root, path)?;
+    let spooled = spool(&open.file, context.inline_limit, context.max_payload, &context.data_dir)?;
+    match spooled {
+        Spooled::Whole(content) if open.state == *state && open.state_now()? == *state => {
+            Ok(RootBytes::Content(content))
+        }
+        _ => Err(Fault::new(FaultKind::Unavailable, "it changes while it is copied")),
+    }
 }
 
 /// The whole content of at most `most` bytes; `None` if the file changed meanwhile.

@@ -29,6 +29,7 @@ pub(crate) fn context(data_dir: &Path) -> (Context, Arc<Mutex<Vec<Skip>>>) {
         lasting: false,
         run_id: "run".to_owned(),
         roots: Arc::new(FileRoots::default()),
+        workers_see_files: true,
         inline_limit: 16,
         max_payload: 4 << 30,
         on_skip: Arc::new(move |skip| sink.lock().push(skip)),

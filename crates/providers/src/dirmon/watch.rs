@@ -21,7 +21,6 @@ use super::pending::{Pending, Writer};
 use super::signals::{Received, Signal, Signals, Told};
 use crate::filedir::root_for;
 use crate::memory::{self, Memory};
-use crate::spool::{Spooled, spool};
 use crate::take::{self, Limits, NotTaken};
 use crate::walk::{Filter, Found, Walk};
 use crate::{Context, Skip};
@@ -271,15 +270,17 @@ impl Watcher {
             }
         };
         let bytes = match file.bytes {
-            // A file that will not stay cannot be left to workers.
-            RootBytes::File(_) if !self.after.keeps() => match self.copy(root, path, &file.state) {
-                Ok(bytes) => bytes,
-                Err(e) => {
-                    self.skip(path, format!("not taken yet: {}", fault::chain(&e)));
-                    self.pending.see(path.to_owned(), Writer::Unknown, Instant::now());
-                    return Ok(());
+            // A file that will not stay, or that workers do not see, cannot be left to them.
+            RootBytes::File(_) if !self.after.keeps() || !self.context.workers_see_files => {
+                match take::copy(root, path, &file.state, &self.context) {
+                    Ok(bytes) => bytes,
+                    Err(e) => {
+                        self.skip(path, format!("not taken yet: {}", fault::chain(&e)));
+                        self.pending.see(path.to_owned(), Writer::Unknown, Instant::now());
+                        return Ok(());
+                    }
                 }
-            },
+            }
             bytes => bytes,
         };
         self.offer(path, file.state, bytes)
@@ -298,18 +299,6 @@ impl Watcher {
             taken: Box::new(Told { signals, memory, after, key, state, path: Some(path.to_owned()) }),
         };
         self.sender.blocking_send(Ok(reference)).map_err(|_| Stopped)
-    }
-
-    /// A private copy of a file, which must not change meanwhile.
-    fn copy(&self, root: &OwnedFd, path: &Path, state: &FileState) -> Result<RootBytes, Fault> {
-        let open = files::open_beneath(root, path)?;
-        let spooled = spool(&open.file, self.context.inline_limit, self.context.max_payload, &self.context.data_dir)?;
-        match spooled {
-            Spooled::Whole(content) if open.state == *state && open.state_now()? == *state => {
-                Ok(RootBytes::Content(content))
-            }
-            _ => Err(Fault::new(FaultKind::Unavailable, "it changes while it is copied")),
-        }
     }
 
     /// Says once what is not taken, and why.

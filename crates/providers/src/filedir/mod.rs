@@ -226,6 +226,12 @@ impl Reader {
             // Whoever fetches it reads what is there then, and says that it changed.
             Err(NotTaken::Changing(state)) => take::File { state, bytes: take::in_place(&source.root, path, state) },
         };
+        let bytes = match file.bytes {
+            RootBytes::File(_) if !self.context.workers_see_files => take::copy(root, path, &file.state, &self.context)
+                .unwrap_or_else(|e| RootBytes::Unreadable { reason: fault::chain(&e), size: file.state.size }),
+            bytes => bytes,
+        };
+        let file = take::File { bytes, ..file };
         self.offer(source, path, file)
     }
 

@@ -122,6 +122,18 @@ async fn a_large_file_stays_in_place_and_a_too_large_one_is_refused() {
 }
 
 #[tokio::test]
+async fn a_large_file_is_copied_for_workers_that_do_not_see_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("large"), [7; 100_000]).unwrap();
+    let (mut context, _) = context(dir.path());
+    context.workers_see_files = false;
+    let references = all(&mut FileDir::new(&config(&[dir.path()], false), &context).unwrap()).await;
+    let RootBytes::Content(content) = &references[0].roots[0].bytes else { panic!("not copied") };
+    std::fs::write(dir.path().join("large"), "changed").unwrap();
+    assert_eq!(content.to_bytes().unwrap(), vec![7; 100_000]);
+}
+
+#[tokio::test]
 async fn sources_beneath_a_configured_root_use_it() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("in")).unwrap();

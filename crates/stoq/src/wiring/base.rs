@@ -120,6 +120,7 @@ impl Base {
             lasting: self.lasting,
             run_id: run_id.to_owned(),
             roots: Arc::clone(&self.roots),
+            workers_see_files: !self.is_fleet(),
             inline_limit: self.links.settings.inline_limit,
             max_payload: self.links.settings.max_payload,
             on_skip: stoq_providers::log_skips(),
