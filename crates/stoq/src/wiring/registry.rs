@@ -32,7 +32,7 @@ pub(crate) fn brokers() -> Vec<BrokerRegistration> {
 
 /// Kinds of ledgers in this build.
 pub(crate) fn ledgers() -> Vec<LedgerRegistration> {
-    Vec::new()
+    vec![stoq_redis::registration()]
 }
 
 /// Kinds of payload stores in this build.

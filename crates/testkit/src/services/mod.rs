@@ -15,6 +15,7 @@ mod port;
 mod process;
 mod proxy;
 mod rabbitmq;
+mod redis;
 mod service;
 mod tls;
 #[cfg(feature = "buckets")]
@@ -29,6 +30,7 @@ pub use port::Port;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions};
+pub use redis::{Redis, RedisCluster, RedisOptions};
 pub use service::{Place, Service};
 pub use tls::{Authority, Identity};
 #[cfg(feature = "buckets")]

@@ -1,0 +1,7 @@
+-- ARGV: scan, now, payload, time to live of attempts in milliseconds. Answers with the count.
+if find(ARGV[2]) == 'c' then
+  return 1
+end
+local count = call('HINCRBY', A, ARGV[3], 1)
+live(A, math.max(tonumber(ARGV[4]), call('PTTL', S)))
+return count
