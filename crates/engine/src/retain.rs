@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use stoq_api::queue::Depth;
 use stoq_api::{Fault, Timestamp};
 use tokio_util::sync::CancellationToken;
 
@@ -35,27 +36,69 @@ pub async fn run(links: Arc<Links>, retention: Duration, stop: &CancellationToke
 /// # Errors
 /// A lane or the store is away.
 pub async fn once(links: &Links, retention: Duration, now: Timestamp) -> Result<usize, Fault> {
-    let mut oldest = now;
-    for lane in [&links.lanes.children, &links.lanes.roots] {
-        let depth = lane.depth(WORKERS).await?;
-        match depth.oldest {
-            Some(waiting) => oldest = oldest.min(waiting),
-            // Something is in work or waits, and nobody knows since when.
-            None if depth.ready + depth.held > 0 => return Ok(0),
-            None => {}
-        }
+    let days = old_days(links, retention, now, None).await?.unwrap_or_default();
+    for day in &days {
+        links.store.drop_day(*day).await?;
     }
+    Ok(days.len())
+}
+
+/// The days that are old at `now`, oldest first. `None` if something waits of which nobody knows how long, and `max_wait`
+/// does not say how long that is at most.
+///
+/// # Errors
+/// A lane or the store is away.
+pub async fn old_days(
+    links: &Links,
+    retention: Duration,
+    now: Timestamp,
+    max_wait: Option<Duration>,
+) -> Result<Option<Vec<u32>>, Fault> {
+    let lanes = [&links.lanes.children, &links.lanes.roots];
+    let mut depths = Vec::new();
+    for lane in lanes {
+        depths.push(lane.depth(WORKERS).await?);
+    }
+    let Some(mut oldest) = oldest(&depths, now, max_wait) else { return Ok(None) };
     // An open scan may still need what its children brought, however long ago that was.
     if links.ledger.open_scans().await? > 0 {
         // How old it is nobody says, but redelivery of its tasks ends where tombstones do.
-        let redelivery = links.settings.tombstone;
-        oldest = Timestamp(oldest.0.saturating_sub(u64::try_from(redelivery.as_micros()).unwrap_or(u64::MAX)));
+        oldest = before(oldest, links.settings.tombstone);
     }
-    let before = Timestamp(oldest.0.saturating_sub(u64::try_from(retention.as_micros()).unwrap_or(u64::MAX))).day();
-    let mut dropped = 0;
-    for day in links.store.days().await?.into_iter().take_while(|day| *day < before) {
-        links.store.drop_day(day).await?;
-        dropped += 1;
+    let first = before(oldest, retention).day();
+    Ok(Some(links.store.days().await?.into_iter().take_while(|day| *day < first).collect()))
+}
+
+fn before(time: Timestamp, by: Duration) -> Timestamp {
+    Timestamp(time.0.saturating_sub(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
+}
+
+/// Since when something waits: `now` if nothing does, nothing if nobody knows.
+fn oldest(depths: &[Depth], now: Timestamp, max_wait: Option<Duration>) -> Option<Timestamp> {
+    let waiting = depths.iter().filter(|depth| depth.oldest.is_some() || depth.ready + depth.held > 0);
+    waiting.map(|depth| depth.oldest.or(max_wait.map(|most| before(now, most)))).try_fold(now, |a, b| Some(a.min(b?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_as_old_as_is_known_or_said() {
+        let (now, day) = (Timestamp(1_000_000_000_000_000), Duration::from_secs(86_400));
+        let (early, late) = (before(now, 3 * day), before(now, day));
+        let depth = |ready, held, oldest| Depth { ready, held, oldest };
+        let (empty, told) = (depth(0, 0, None), depth(5, 0, Some(early)));
+        let (silent, in_work) = (depth(5, 0, None), depth(0, 1, None));
+        for (depths, max_wait, expected) in [
+            (vec![empty, empty], None, Some(now)),
+            (vec![empty, told], None, Some(early)),
+            (vec![told, silent], None, None),
+            (vec![in_work, empty], None, None),
+            (vec![told, silent], Some(day), Some(early)),
+            (vec![silent, empty], Some(day), Some(late)),
+        ] {
+            assert_eq!(oldest(&depths, now, max_wait), expected, "{depths:?} {max_wait:?}");
+        }
     }
-    Ok(dropped)
 }

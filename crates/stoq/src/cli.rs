@@ -43,6 +43,8 @@ pub(crate) enum Command {
     },
     /// Show what waits on the lanes, what is open, and what went to the dead lane
     Status(StatusArgs),
+    /// Drop payloads that are older than the retention from the payload store
+    Gc(GcArgs),
     /// List the plugins there are, with their options
     List(ListArgs),
     /// Check configuration, rules and routes without scanning anything
@@ -134,6 +136,18 @@ pub(crate) struct StatusArgs {
     /// JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Say what would be dropped, and drop nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Longest time that anything waits on the lanes, for brokers that do not tell
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) max_wait: Option<stoq_runtime::units::Duration>,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 }

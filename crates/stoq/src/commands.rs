@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod dead;
+pub(crate) mod gc;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod scan;

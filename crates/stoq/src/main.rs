@@ -47,6 +47,7 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Setup(args) => with_runtime(async |_| commands::setup::run(&args, &mut std::io::stdout()).await),
         Command::Dead { command } => with_runtime(async |_| commands::dead::run(command, &mut std::io::stdout()).await),
         Command::Status(args) => with_runtime(async |_| commands::status::run(&args, &mut std::io::stdout()).await),
+        Command::Gc(args) => with_runtime(async |_| commands::gc::run(&args, &mut std::io::stdout()).await),
         Command::List(args) => commands::list::run(&args, out),
         Command::Check(args) => commands::check::run(&args, out),
         Command::Config { command: ConfigCommand::Show(args) } => commands::config::show(&args, out),
