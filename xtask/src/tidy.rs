@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stoq-jail", &["stoq-runtime", "stoq-scanners"]),
     ("stoq-engine", &["stoq-runtime", "stoq-scanners", "stoq-jail"]),
     ("stoq-memory", &["stoq-runtime"]),
+    ("stoq-rabbitmq", &["stoq-runtime"]),
     ("stoq-redis", &["stoq-runtime"]),
     ("stoq-sqlite", &["stoq-runtime"]),
     ("stoq-stores", &["stoq-runtime"]),

@@ -75,7 +75,7 @@ pub struct Message {
     pub id: String,
     /// The content; may be empty.
     pub body: Bytes,
-    /// Small text headers.
+    /// Small text headers, each name once. Brokers may deliver them in another order.
     pub headers: Vec<(String, String)>,
 }
 
@@ -103,7 +103,7 @@ pub struct Prefetch {
 pub struct Depth {
     /// Messages that nobody holds.
     pub ready: u64,
-    /// Messages that some subscriber holds.
+    /// Messages that some subscriber holds; 0 where the queue does not tell.
     pub held: u64,
     /// When the oldest waiting message was published, where the queue knows.
     pub oldest: Option<Timestamp>,

@@ -49,7 +49,9 @@ pub(super) async fn carries_every_kind_of_message(harness: &mut dyn QueueHarness
         got.push(delivery.message.clone());
         delivery.ack().await.unwrap();
     }
+    // Headers have names; their order is not promised.
     let sorted = |mut all: Vec<Message>| {
+        all.iter_mut().for_each(|m| m.headers.sort());
         all.sort_by(|a, b| (&a.id, &a.body).cmp(&(&b.id, &b.body)));
         all
     };
@@ -117,9 +119,11 @@ pub(super) async fn wakes_every_subscriber_with_room(harness: &mut dyn QueueHarn
     tokio::task::yield_now().await;
     queue.publish(numbered(3)).await.unwrap();
     let mut woken = must_end("one message for each", waiting.join_all()).await;
-    // Whoever has no room left does not keep the others from what comes back.
-    let (_deliveries, released) = woken.swap_remove(0);
+    // Whoever has no room left does not keep the others from what comes back. The one that gave it back has room again,
+    // and some brokers hand it out before anybody asks, so that one goes.
+    let (deliveries, released) = woken.swap_remove(0);
     released.release().await.unwrap();
+    drop(deliveries);
     let mut another = subscribe(&*queue, 1).await;
     assert!(!next(&mut another).await.first);
 }
@@ -314,9 +318,10 @@ pub(super) async fn says_what_waits(harness: &mut dyn QueueHarness) {
     }
     let mut deliveries = subscribe(&*queue, 2).await;
     let held = [next(&mut deliveries).await, next(&mut deliveries).await];
+    let two = if harness.knows_held() { 2 } else { 0 };
     until("all five are there", || async {
         let depth = queue.depth(SUB).await.unwrap();
-        depth.ready == 3 && depth.held == 2
+        depth.ready == 3 && depth.held == two
     })
     .await;
     for delivery in held {

@@ -27,6 +27,11 @@ pub trait QueueHarness: Send {
 
     /// How long nothing must come before the suite believes that nothing will.
     fn quiet(&self) -> Duration;
+
+    /// Whether [`stoq_api::queue::Depth::held`] says what is held; it is 0 otherwise.
+    fn knows_held(&self) -> bool {
+        true
+    }
 }
 
 /// Runs every check against queues of `harness`.
