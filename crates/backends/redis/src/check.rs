@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use redis::Value;
 use stoq_api::{Fault, FaultKind};
 
-use crate::fault::COMMANDS;
 use crate::ledger::RedisLedger;
 
 /// What `INFO` says of a server.
@@ -66,17 +65,8 @@ impl RedisLedger {
 
     /// Tries every command that scripts use: a script that is stopped half-way leaves half an operation behind.
     async fn probe(&self) -> Result<(), Fault> {
-        let script = &self.scripts.probe;
-        match self.link.eval(script, &self.keys.probe(), &[]).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let fault = self.fault("use the ledger", error);
-                if fault.kind == FaultKind::Misconfigured {
-                    tracing::error!(place = %self.place, "permissions that a ledger needs: {COMMANDS}");
-                }
-                Err(fault)
-            }
-        }
+        let answer = self.link.eval(&self.scripts.probe, &self.keys.probe(), &[]).await;
+        answer.map(drop).map_err(|e| self.fault("use the ledger", e))
     }
 
     /// Says once if answers of the ledger can be lost: that is allowed, and somebody should know.

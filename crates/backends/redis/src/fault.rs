@@ -3,10 +3,6 @@
 use redis::{ErrorKind, RedisError};
 use stoq_api::{Fault, FaultKind};
 
-/// The permissions that a user of the ledger needs, beside those on its keys. The tests hold it against a real server.
-pub(crate) const COMMANDS: &str = "+evalsha +eval +hset +hsetnx +hget +hmget +hgetall +hincrby +get +exists +set +del +unlink \
-                                   +pexpire +pttl +zadd +zrem +zscore +zcard +zrange +ping +info +role +config|get";
-
 /// Answers whose cause passes by itself, by the word that they begin with, and what they mean.
 const PASSING: [(&str, &str); 12] = [
     ("LOADING", "it is still loading its data"),

@@ -1,6 +1,6 @@
 //! Connections: made when they are needed, shared by many operations at once, made anew when they fail.
 //!
-//! An operation goes out once. Whoever asked repeats it, since only there it is known how long that makes sense.
+//! Nothing is repeated here for long: whoever asked does that, and knows how long it makes sense.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _, Pipeline,
@@ -53,13 +54,33 @@ enum Connection {
     Cluster(ClusterConnection),
 }
 
+/// What a server, or several, are asked.
+#[derive(Clone, Copy)]
+enum Ask<'a> {
+    One(&'a Cmd),
+    Many(&'a Pipeline),
+    Everywhere(&'a Cmd),
+}
+
 impl Connection {
-    async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
-        match self {
-            Self::Single(connection) => connection.req_packed_command(command).await,
-            Self::Cluster(connection) => connection.req_packed_command(command).await,
-        }
-        .and_then(Value::extract_error)
+    async fn send(&mut self, ask: Ask<'_>) -> RedisResult<Vec<Value>> {
+        let answers = match (self, ask) {
+            (Self::Single(single), Ask::One(command) | Ask::Everywhere(command)) => {
+                vec![single.req_packed_command(command).await?]
+            }
+            (Self::Single(single), Ask::Many(pipeline)) => {
+                single.req_packed_commands(pipeline, 0, pipeline.len()).await?
+            }
+            (Self::Cluster(cluster), Ask::One(command)) => vec![cluster.req_packed_command(command).await?],
+            (Self::Cluster(cluster), Ask::Many(pipeline)) => {
+                cluster.req_packed_commands(pipeline, 0, pipeline.len()).await?
+            }
+            (Self::Cluster(cluster), Ask::Everywhere(command)) => {
+                let routing = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                by_node(cluster.route_command(command.clone(), routing).await?)
+            }
+        };
+        answers.into_iter().map(Value::extract_error).collect()
     }
 }
 
@@ -69,7 +90,7 @@ impl Link {
         Self { config, slots, next: AtomicUsize::new(0) }
     }
 
-    /// Runs a script, once.
+    /// Runs a script.
     pub(crate) async fn eval(&self, script: &Script, keys: &[String], arguments: &[Vec<u8>]) -> RedisResult<Value> {
         match self.run(&script.by_digest(keys, arguments)).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -79,55 +100,44 @@ impl Link {
         }
     }
 
-    /// Runs one command, once.
+    /// Runs one command.
     pub(crate) async fn run(&self, command: &Cmd) -> RedisResult<Value> {
-        let slot = self.slot();
-        let (mut connection, made) = slot.get(&self.config).await?;
-        let answer = self.in_time(connection.send(command)).await;
-        slot.judge(made, &answer).await;
-        answer
+        self.ask(Ask::One(command)).await.map(|mut answers| answers.pop().unwrap_or(Value::Nil))
     }
 
     /// Runs commands in any order; answers in theirs.
     pub(crate) async fn many(&self, commands: Vec<Cmd>) -> RedisResult<Vec<Value>> {
-        if !self.config.cluster {
-            return self.pipeline(commands).await;
+        if self.config.cluster {
+            let answers = futures::stream::iter(commands).map(async |c| self.run(&c).await).buffered(AT_ONCE);
+            return answers.collect::<Vec<_>>().await.into_iter().collect();
         }
-        let answers = futures::stream::iter(commands).map(async |command| self.run(&command).await).buffered(AT_ONCE);
-        answers.collect::<Vec<_>>().await.into_iter().collect()
-    }
-
-    async fn pipeline(&self, commands: Vec<Cmd>) -> RedisResult<Vec<Value>> {
-        let count = commands.len();
-        let mut pipeline = Pipeline::with_capacity(count);
+        let mut pipeline = Pipeline::with_capacity(commands.len());
         for command in commands {
             pipeline.add_command(command);
         }
-        let slot = self.slot();
-        let (mut connection, made) = slot.get(&self.config).await?;
-        let answer = match &mut connection {
-            Connection::Single(single) => self.in_time(single.req_packed_commands(&pipeline, 0, count)).await,
-            Connection::Cluster(cluster) => self.in_time(cluster.req_packed_commands(&pipeline, 0, count)).await,
-        };
-        let answer = answer.and_then(|values| values.into_iter().map(Value::extract_error).collect());
-        slot.judge(made, &answer).await;
-        answer
+        self.ask(Ask::Many(&pipeline)).await
     }
 
     /// Runs a command on every server that may be written to.
     pub(crate) async fn everywhere(&self, command: &Cmd) -> RedisResult<Vec<Value>> {
+        self.ask(Ask::Everywhere(command)).await
+    }
+
+    /// Asks, and asks once more if the connection turns out to have been closed meanwhile: everything is idempotent, and
+    /// servers and what lies between close what is idle.
+    async fn ask(&self, ask: Ask<'_>) -> RedisResult<Vec<Value>> {
         let slot = self.slot();
-        let (mut connection, made) = slot.get(&self.config).await?;
-        let answer = match &mut connection {
-            Connection::Single(_) => self.in_time(connection.send(command)).await.map(|value| vec![value]),
-            Connection::Cluster(cluster) => {
-                use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
-                let routing = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-                self.in_time(cluster.route_command(command.clone(), routing)).await.map(by_node)
+        let mut tries = 2;
+        loop {
+            let (mut connection, made) = slot.get(&self.config).await?;
+            let answer = self.in_time(connection.send(ask)).await;
+            slot.judge(made, &answer).await;
+            tries -= 1;
+            match answer {
+                Err(error) if error.is_connection_dropped() && tries > 0 => {}
+                other => return other,
             }
-        };
-        slot.judge(made, &answer).await;
-        answer
+        }
     }
 
     fn slot(&self) -> &Slot {

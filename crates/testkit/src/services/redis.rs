@@ -15,6 +15,8 @@ const PLAIN: usize = 0;
 const TLS: usize = 1;
 const BUS: usize = 2;
 const PORTS: usize = 3;
+/// Written by the server once it has loaded its data.
+const READY: &str = "Ready to accept connections";
 
 /// What a server is started with.
 #[derive(Clone, Debug, Default)]
@@ -209,8 +211,12 @@ fn configuration(place: &Place, options: &RedisOptions, tls: Option<&(Authority,
     lines.join("\n") + "\n"
 }
 
-/// Whether it answers, if only that it wants a password; not while it loads its data.
+/// Whether it has loaded its data, and answers, if only that it wants a password.
 async fn answers(place: &Place) -> bool {
+    let log = fs::read(&place.log).unwrap_or_default();
+    if !String::from_utf8_lossy(&log).contains(READY) {
+        return false;
+    }
     let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, place.ports[PLAIN])).await else { return false };
     let mut answer = [0; 5];
     stream.write_all(b"PING\r\n").await.is_ok()

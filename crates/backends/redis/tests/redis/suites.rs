@@ -13,14 +13,14 @@ use stoq_testkit::{LedgerHarness, ledger_suite};
 use crate::common::{Objects, ledger_over, options, with};
 
 /// Servers that are killed and started again.
-struct Servers {
+pub(crate) struct Servers {
     servers: Vec<Redis>,
     options: Options,
     store: Arc<Objects>,
 }
 
 impl Servers {
-    fn new(servers: Vec<Redis>, options: Options) -> Self {
+    pub(crate) fn new(servers: Vec<Redis>, options: Options) -> Self {
         Self { servers, options, store: Arc::default() }
     }
 }

@@ -1,0 +1,121 @@
+//! A Redis that comes back without its last operations, as one that does not write through, or a replica that takes over
+//! too soon: scans become late, partial or are made anew, but none is complete that is not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::slice::from_ref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stoq_api::ledger::{Claim, Completeness, Ledger, Settled};
+use stoq_testkit::services::Redis;
+use tempfile::TempDir;
+
+use crate::common::{Objects, ledger_over, options};
+use crate::scan::{Scan, in_order, insist, open};
+
+/// A server whose past can be brought back.
+struct Forgetful {
+    server: Redis,
+    past: TempDir,
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+impl Forgetful {
+    async fn start() -> Self {
+        Self { server: Redis::start().await, past: tempfile::tempdir().unwrap() }
+    }
+
+    fn ledger(&self) -> Arc<dyn Ledger> {
+        ledger_over(&options(&[self.server.address()]), Arc::<Objects>::default())
+    }
+
+    fn file(&mut self) -> PathBuf {
+        self.server.service().place().directory.join("appendonlydir")
+    }
+
+    /// What was answered so far is what the server will remember: it writes before it answers.
+    fn remember(&mut self) {
+        copy(&self.file(), self.past.path());
+    }
+
+    /// Crashes, and comes back without anything answered since.
+    async fn forget(&mut self) {
+        self.server.kill();
+        let file = self.file();
+        fs::remove_dir_all(&file).unwrap();
+        copy(self.past.path(), &file);
+        self.server.restart().await;
+    }
+}
+
+#[tokio::test]
+async fn children_of_a_scan_that_was_forgotten_are_taken_in_again_by_their_root() {
+    let mut redis = Forgetful::start().await;
+    let (worker, other, scan) = (redis.ledger(), redis.ledger(), Scan::new());
+    let (a, b) = (scan.child("a"), scan.child("b"));
+    redis.remember();
+    scan.admit(&*worker, scan.root(), &[a.clone(), b.clone()]).await;
+    redis.forget().await;
+    // Their tasks are on their way; whoever is faster, the scan is not over.
+    assert_eq!(insist(async || scan.try_settle(&*other, a.id).await).await, Settled::Unknown);
+    assert_eq!(in_order(insist(async || scan.try_settle(&*worker, scan.root()).await).await), open(&[&a, &b]));
+    assert_eq!(insist(async || scan.try_settle(&*other, a.id).await).await, open(&[]));
+    assert_eq!(insist(async || scan.try_settle(&*other, b.id).await).await, Settled::Frozen);
+    let frozen = insist(async || worker.frozen(scan.id).await).await.unwrap();
+    assert_eq!((frozen.completeness, frozen.outcomes.len()), (Completeness::Complete, 3));
+}
+
+#[tokio::test]
+async fn children_below_are_taken_in_again_by_their_parent() {
+    let mut redis = Forgetful::start().await;
+    let (worker, other, scan) = (redis.ledger(), redis.ledger(), Scan::new());
+    let (x, y) = (scan.child("x"), scan.child("y"));
+    let a = scan.begin(&*other).await;
+    assert_eq!(scan.settle(&*other, scan.root()).await, open(&[&a]));
+    redis.remember();
+    scan.admit(&*worker, a.id, &[x.clone(), y.clone()]).await;
+    redis.forget().await;
+    // The last payload that the ledger knows of; it would be complete without what was forgotten.
+    assert_eq!(in_order(insist(async || scan.try_settle(&*worker, a.id).await).await), open(&[&x, &y]));
+    assert_eq!(in_order(insist(async || scan.try_settle(&*worker, a.id).await).await), open(&[&x, &y]), "asked again");
+    assert_eq!(insist(async || scan.try_settle(&*other, y.id).await).await, open(&[]));
+    assert_eq!(insist(async || scan.try_settle(&*other, x.id).await).await, Settled::Frozen);
+}
+
+#[tokio::test]
+async fn a_child_of_somebody_else_is_published_again_if_both_were_forgotten() {
+    let mut redis = Forgetful::start().await;
+    let (worker, other, scan) = (redis.ledger(), redis.ledger(), Scan::new());
+    let (a, b, shared) = (scan.child("a"), scan.child("b"), scan.child("shared"));
+    scan.admit(&*other, scan.root(), &[a.clone(), b.clone()]).await;
+    scan.settle(&*other, scan.root()).await;
+    redis.remember();
+    scan.admit(&*other, b.id, from_ref(&shared)).await;
+    scan.admit(&*worker, a.id, from_ref(&shared)).await;
+    redis.forget().await;
+    // `b`'s worker died before it published the child, so it is now for `a`'s.
+    assert_eq!(insist(async || scan.try_settle(&*worker, a.id).await).await, open(&[&shared]));
+}
+
+#[tokio::test]
+async fn an_outcome_that_was_forgotten_leaves_its_payload_missing() {
+    let mut redis = Forgetful::start().await;
+    let (ledger, scan) = (redis.ledger(), Scan::new());
+    let a = scan.begin(&*ledger).await;
+    redis.remember();
+    assert_eq!(scan.settle(&*ledger, a.id).await, open(&[]));
+    redis.forget().await;
+    assert_eq!(insist(async || scan.try_settle(&*ledger, scan.root()).await).await, open(&[&a]));
+    let lease = Duration::from_secs(60);
+    let claim = insist(async || ledger.freeze(scan.id, lease, scan.now).await).await;
+    assert_eq!(claim, Claim::Taken(Completeness::Partial));
+    assert_eq!(insist(async || ledger.frozen(scan.id).await).await.unwrap().missing, [a.id]);
+}
