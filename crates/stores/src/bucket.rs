@@ -7,14 +7,11 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{Error, GetOptions, ObjectStore as _, PutMode};
 use stoq_api::store::{ByteStream, Store, StoreKey};
-use stoq_api::{Content, Fault, FaultKind};
+use stoq_api::{Content, Fault};
 
 use crate::faults;
 use crate::layout::{day_of, free_name};
-use crate::objects::{Objects, PART};
-
-/// Content up to this many bytes is sent without asking first whether it is there: the question costs about as much.
-const ASK_ABOVE: u64 = 1 << 20;
+use crate::objects::Objects;
 
 /// Nothing is ever kept below this name, so that listing it is cheap and tells whether the bucket can be used.
 const NOTHING: &str = "quarantine/.nothing";
@@ -41,33 +38,6 @@ impl BucketStore {
         self.prefix.parts().chain(Path::from(below).parts()).collect()
     }
 
-    /// An object that can be there already. Its name is its content, so that it does not matter whose it is.
-    async fn put_once(&self, path: &Path, content: &Content) -> Result<(), Fault> {
-        let (mode, ask) = match self.conditional {
-            true => (PutMode::Create, content.len() > ASK_ABOVE),
-            false => (PutMode::Overwrite, true),
-        };
-        if ask && self.objects.exists(path).await? {
-            return Ok(());
-        }
-        let put = self.objects.put(path, content, mode).await;
-        if matches!(put, Ok(true)) || (put.is_err() && content.len() <= PART) {
-            return put.map(drop);
-        }
-        // Another put of the same object may have been faster: Azure then forgets the parts of ours. And an upload whose
-        // completion was answered, but not heard, is gone for the next try.
-        match (put, self.objects.exists(path).await) {
-            (_, Ok(true)) => Ok(()),
-            (Err(fault), _) | (Ok(_), Err(fault)) => Err(fault),
-            // Stores also say that it is there while another put, which can still fail, or a removal is under way.
-            (Ok(_), Ok(false)) => {
-                let place = &self.objects.place;
-                let text = format!("cannot put {place}/{path}: another one is at it, and it is not there yet");
-                Err(Fault::new(FaultKind::Unavailable, text))
-            }
-        }
-    }
-
     fn list_fault(&self, path: &Path, error: &Error) -> Fault {
         match error {
             Error::NotFound { .. } => faults::no_bucket(&self.objects.place, error),
@@ -79,7 +49,7 @@ impl BucketStore {
 #[async_trait]
 impl Store for BucketStore {
     async fn put(&self, key: &StoreKey, content: &Content) -> Result<(), Fault> {
-        self.put_once(&self.path(&key.path()), content).await
+        self.objects.put_once(&self.path(&key.path()), content, self.conditional).await
     }
 
     async fn get(&self, key: &StoreKey) -> Result<ByteStream, Fault> {

@@ -73,6 +73,12 @@ pub(crate) fn no_bucket(place: &str, error: &Error) -> Fault {
     Fault::because(FaultKind::Misconfigured, sentence, Cause(text(error)))
 }
 
+/// Whether it is the bucket or container that is not there, as S3, Google and Azure say it.
+pub(crate) fn is_bucket(error: &Error) -> bool {
+    let text = text(error);
+    ["NoSuchBucket", "ContainerNotFound"].iter().any(|code| text.contains(code))
+}
+
 /// Kind and advice for errors that have no name of their own.
 fn by_text(cause: &str) -> (FaultKind, &'static str) {
     if TLS.iter().any(|sign| cause.contains(sign)) {

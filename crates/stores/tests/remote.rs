@@ -1,6 +1,8 @@
 //! Payload stores in buckets, on real servers.
 #![expect(clippy::unwrap_used, reason = "helper functions are test code, though they are not marked as such")]
 
+#[path = "remote/archivers.rs"]
+mod archivers;
 #[path = "remote/azure.rs"]
 mod azure;
 #[path = "remote/faults.rs"]

@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 use stoq_api::plugin::Archiver;
 use stoq_api::scanner::{BuildError, PluginInfo};
 
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod bucket;
 pub mod filedir;
 
 /// One entry of the list of built-in archivers.
@@ -25,7 +27,15 @@ pub type Build = fn(&Map<String, Value>) -> Result<Arc<dyn Archiver>, BuildError
 
 /// All built-in archivers, by name.
 pub fn registry() -> Vec<ArchiverRegistration> {
-    vec![filedir::registration()]
+    vec![
+        #[cfg(feature = "azure")]
+        bucket::azure_blob::registration(),
+        filedir::registration(),
+        #[cfg(feature = "gcs")]
+        bucket::gcs::registration(),
+        #[cfg(feature = "s3")]
+        bucket::s3::registration(),
+    ]
 }
 
 /// Reads options into an archiver's own configuration type.

@@ -126,12 +126,12 @@ async fn a_server_that_is_killed_in_the_middle_leaves_whole_objects() {
     let mut server = start().await;
     let store = open("s3", options(&server));
     let mut told: Vec<StoreKey> = Vec::new();
-    for round in 0_usize..6 {
+    for round in 0_usize..4 {
         // Small and large ones are on their way when it dies.
         let mut puts = JoinSet::new();
         let done = Arc::new(AtomicUsize::new(0));
-        for n in 0_usize..12 {
-            let size = [300_000, 17 << 20][n % 2];
+        for n in 0_usize..8 {
+            let size = [300_000, 9 << 20][n % 2];
             let bytes: Vec<u8> = format!("{round} {n} ").into_bytes().into_iter().cycle().take(size).collect();
             let (store, done) = (Arc::clone(&store), Arc::clone(&done));
             puts.spawn(async move {

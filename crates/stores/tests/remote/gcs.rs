@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 use crate::{is_misconfigured, key, open, race, try_open, with};
 
 /// A service account whose requests bear an empty token, as local servers want it.
-fn credentials() -> NamedTempFile {
+pub(crate) fn credentials() -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     let account = json!({ "client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": true });
     file.write_all(account.to_string().as_bytes()).unwrap();
