@@ -24,9 +24,15 @@ const GO: &[GoProgram] =
     &[GoProgram { name: "versitygw", version: "1.8.0", package: "github.com/versity/versitygw/cmd/versitygw" }];
 const NPM: &[NpmProgram] = &[NpmProgram { name: "azurite", version: "3.35.0" }];
 
+/// Kafka's folder, and the description whose dependencies are put there: the project's own jars.
+const KAFKA: &str = "kafka-4.4.0";
+const KAFKA_DESCRIPTION: &str = include_str!("kafka.xml");
+
 /// How to have Go where it is missing or too old.
 const GO_ADVICE: &str = "the tests need Go 1.25 or newer: unpack one from https://go.dev/dl and put its bin folder on the PATH, or \
      apt-get install golang-go where that is new enough (1.21 fetches a newer one itself, with GOTOOLCHAIN=auto)";
+/// How to have Maven.
+const MAVEN_ADVICE: &str = "the tests need Java 17 or newer and Maven: apt-get install default-jre-headless maven";
 /// How to have npm.
 const NPM_ADVICE: &str = "the tests need Node.js 18 or newer with npm: apt-get install nodejs npm";
 
@@ -41,7 +47,7 @@ pub(crate) fn install() -> Result<()> {
         let into = cache.join(format!("{}-{}", program.name, program.version));
         once(&into, |folder| fetch(program, folder))?;
     }
-    Ok(())
+    once(&cache.join(KAFKA), fetch_kafka)
 }
 
 /// Where programs are kept: `stoq` in the user's cache.
@@ -90,6 +96,20 @@ fn fetch(program: &NpmProgram, folder: &Path) -> Result<()> {
         .arg(format!("{}@{}", program.name, program.version))
         .current_dir(folder);
     run(npm, NPM_ADVICE)
+}
+
+fn fetch_kafka(folder: &Path) -> Result<()> {
+    say(&format!("fetching {KAFKA}, once"));
+    let description = folder.join("pom.xml");
+    fs::write(&description, KAFKA_DESCRIPTION).with_context(|| format!("cannot write {}", description.display()))?;
+    let mut maven = Command::new("mvn");
+    maven
+        .args(["-B", "-q", "-f"])
+        .arg(&description)
+        .arg("org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies")
+        .args(["-DincludeScope=runtime", "-DoutputDirectory=."])
+        .current_dir(folder);
+    run(maven, MAVEN_ADVICE)
 }
 
 fn run(mut command: Command, advice: &str) -> Result<()> {

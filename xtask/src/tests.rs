@@ -17,6 +17,8 @@ const TOOLS: &[Tool] = &[
     Tool { program: "exiftool", package: "libimage-exiftool-perl" },
     Tool { program: "rabbitmq-server", package: "rabbitmq-server" },
     Tool { program: "redis-server", package: "redis-server" },
+    Tool { program: "java", package: "default-jre-headless" },
+    Tool { program: "mvn", package: "maven" },
 ];
 
 /// Where servers are installed, though it is not on every user's path.

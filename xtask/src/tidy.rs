@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stoq-scanners", &[]),
     ("stoq-jail", &["stoq-runtime", "stoq-scanners"]),
     ("stoq-engine", &["stoq-runtime", "stoq-scanners", "stoq-jail"]),
+    ("stoq-kafka", &["stoq-runtime"]),
     ("stoq-memory", &["stoq-runtime"]),
     ("stoq-rabbitmq", &["stoq-runtime"]),
     ("stoq-redis", &["stoq-runtime"]),

@@ -11,6 +11,7 @@ mod cached;
 mod gcs;
 #[cfg(feature = "buckets")]
 mod http;
+mod kafka;
 mod port;
 mod process;
 mod proxy;
@@ -26,6 +27,7 @@ pub use azurite::Azurite;
 pub use cached::cached;
 #[cfg(feature = "buckets")]
 pub use gcs::GcsServer;
+pub use kafka::{Kafka, KafkaOptions};
 pub use port::Port;
 pub use process::Process;
 pub use proxy::Proxy;
