@@ -1,4 +1,4 @@
-//! Where payloads come from: files, watched directories, standard input.
+//! Where payloads come from: files, watched directories, standard input, and queues of other people's producers.
 //!
 //! One folder a provider. A provider only finds and reads; permits, ids, publishing and retries belong to the role that
 //! pulls it. `walk` lists directories of any size in a fixed order, and `take` turns one file into a payload's bytes, for
@@ -10,14 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde_json::{Map, Value};
-use stoq_api::plugin::Provider;
+use stoq_api::fetch::Fetcher;
+use stoq_api::plugin::{Archiver, Provider};
+use stoq_api::queue::Queue;
 use stoq_api::scanner::{BuildError, PluginInfo};
 use stoq_runtime::escape::visible_bytes;
 use stoq_runtime::files::FileRoots;
 
+pub mod decode;
 pub mod dirmon;
+mod fetch;
 pub mod filedir;
 mod memory;
+mod queue;
 mod spool;
 pub mod stdin;
 mod take;
@@ -32,14 +37,35 @@ pub struct ProviderRegistration {
     pub info: PluginInfo,
     /// Builds it from its options, which were checked against its [`PluginInfo`].
     pub build: Build,
+    /// Where its references may leave payloads behind a network: builds what fetches them, for workers, from the same
+    /// options. It makes the provider's file roots known as well.
+    pub fetcher: Option<BuildFetcher>,
 }
 
 /// Builds a provider from its options.
 pub type Build = fn(&Map<String, Value>, &Context) -> Result<Box<dyn Provider>, BuildError>;
 
+/// Builds what fetches for workers.
+pub type BuildFetcher = fn(&Map<String, Value>, &Context) -> Result<Arc<dyn Fetcher>, BuildError>;
+
+/// Opens other parts of the configuration that a provider's options name.
+pub trait Open: Send + Sync {
+    /// A queue of somebody else's on the broker that is configured as `broker`.
+    ///
+    /// # Errors
+    /// There is no such broker, or its options cannot be used.
+    fn queue(&self, broker: &str, name: &str) -> Result<Arc<dyn Queue>, BuildError>;
+
+    /// An archiver that references may name.
+    ///
+    /// # Errors
+    /// There is none that may be a source, or its options cannot be used.
+    fn archiver(&self, name: &str) -> Result<Arc<dyn Archiver>, BuildError>;
+}
+
 /// All built-in providers, by name.
 pub fn registry() -> Vec<ProviderRegistration> {
-    vec![dirmon::registration(), filedir::registration(), stdin::registration()]
+    vec![dirmon::registration(), filedir::registration(), queue::registration(), stdin::registration()]
 }
 
 /// What a provider gets beside its options.
@@ -61,6 +87,8 @@ pub struct Context {
     pub inline_limit: u64,
     /// Larger payloads, in bytes, are not scanned; the scan says so.
     pub max_payload: u64,
+    /// Opens what its options name.
+    pub open: Arc<dyn Open>,
     /// Hears of everything in the source that is not taken.
     pub on_skip: OnSkip,
 }

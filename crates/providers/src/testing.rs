@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
-use stoq_api::plugin::{Provider, Reference, Taking};
+use stoq_api::plugin::{Archiver, Provider, Reference, Taking};
+use stoq_api::queue::Queue;
+use stoq_api::scanner::BuildError;
 use stoq_runtime::files::FileRoots;
 
-use crate::{Context, Skip};
+use crate::{Context, Open, Skip};
 
 pub(crate) fn dir_fd(path: &Path) -> OwnedFd {
     rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap()
@@ -17,6 +19,19 @@ pub(crate) fn dir_fd(path: &Path) -> OwnedFd {
 
 pub(crate) fn fifo(path: &Path) {
     rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
+/// Opens nothing.
+pub(crate) struct Nothing;
+
+impl Open for Nothing {
+    fn queue(&self, broker: &str, _: &str) -> Result<Arc<dyn Queue>, BuildError> {
+        Err(BuildError(format!("no broker is called {broker:?}")))
+    }
+
+    fn archiver(&self, name: &str) -> Result<Arc<dyn Archiver>, BuildError> {
+        Err(BuildError(format!("no archiver is called {name:?}")))
+    }
 }
 
 /// A context whose inline limit is 16 bytes and whose largest payload has 4 GiB, and what it was told to skip.
@@ -32,6 +47,7 @@ pub(crate) fn context(data_dir: &Path) -> (Context, Arc<Mutex<Vec<Skip>>>) {
         workers_see_files: true,
         inline_limit: 16,
         max_payload: 4 << 30,
+        open: Arc::new(Nothing),
         on_skip: Arc::new(move |skip| sink.lock().push(skip)),
     };
     (context, skips)

@@ -40,6 +40,7 @@ pub(crate) fn registration() -> ProviderRegistration {
             required_workers: &[],
         },
         build,
+        fetcher: None,
     }
 }
 

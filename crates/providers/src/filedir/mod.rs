@@ -54,6 +54,7 @@ pub(crate) fn registration() -> ProviderRegistration {
             required_workers: &[],
         },
         build,
+        fetcher: None,
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn registration() -> ProviderRegistration {
             required_workers: &[],
         },
         build,
+        fetcher: None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use stoq_api::Named;
+use stoq_api::fetch::Fetcher;
 use stoq_api::plugin::{Archiver, Decorator, ExternalWorker};
 use stoq_api::response::EngineInfo;
 use stoq_api::scanner::{PluginInfo, PluginKind};
@@ -45,7 +46,7 @@ pub(crate) fn build(base: &Base) -> Result<Built> {
     let around = Surroundings {
         links: Arc::clone(&base.links),
         files: Arc::clone(&base.roots),
-        fetchers: BTreeMap::new(),
+        fetchers: fetchers(base)?,
         runner,
         plugins: plan.plugins.iter().map(|plugin| plugin.name.clone()).collect(),
         externals,
@@ -111,6 +112,21 @@ fn runner(settings: &Settings, plan: &Plan, spool_dir: &Path) -> Result<Arc<dyn 
 /// Builds what slots run; also called in the fork server, before anything else.
 pub(crate) fn build_workload(config: &[u8]) -> Result<stoq_jail::Hello, String> {
     stoq_engine::rounds::build(config, &stoq_scanners::registry())
+}
+
+/// What fetches for the intakes that leave payloads behind a network. Their file roots become known as well.
+fn fetchers(base: &Base) -> Result<BTreeMap<String, Arc<dyn Fetcher>>> {
+    let registry = stoq_providers::registry();
+    let mut all = BTreeMap::new();
+    for component in base.loaded.settings.active(PluginKind::Provider) {
+        let registered = registry.iter().find(|r| r.info.name == component.kind);
+        let Some(build) = registered.and_then(|r| r.fetcher) else { continue };
+        let context = base.provider_context(&component.name, "");
+        let built = build(&component.options.0, &context)
+            .map_err(|e| UsageError(format!("provider {}: {e}", component.name)))?;
+        all.insert(component.name, built);
+    }
+    Ok(all)
 }
 
 fn archivers(settings: &Settings) -> Result<BTreeMap<String, Arc<dyn Archiver>>> {

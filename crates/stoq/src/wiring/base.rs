@@ -15,6 +15,7 @@ use stoq_runtime::files::FileRoots;
 use stoq_runtime::shutdown::Shutdown;
 
 use super::backends::{self, Backends, Brokers};
+use super::open::Opener;
 use crate::exit::UsageError;
 
 /// Bytes of children that one payload may send inside their tasks, where no broker stands in between: a file for each of
@@ -27,7 +28,7 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_s
 pub(crate) struct Base {
     pub(crate) loaded: Loaded,
     pub(crate) links: Arc<Links>,
-    pub(crate) brokers: Brokers,
+    pub(crate) brokers: Arc<Brokers>,
     /// Files that references may name.
     pub(crate) roots: Arc<FileRoots>,
     /// Where a role keeps what it needs on this machine.
@@ -58,7 +59,14 @@ impl Base {
     fn new(loaded: Loaded, brokers: Brokers, backends: Backends, dir: &Path, lasting: bool) -> Self {
         let settings = engine_settings(&loaded.settings, backends.coupled, lasting);
         let links = Links::new(backends.lanes, backends.ledger, backends.store, settings);
-        Self { loaded, links: Arc::new(links), brokers, roots: Arc::default(), dir: dir.to_owned(), lasting }
+        Self {
+            loaded,
+            links: Arc::new(links),
+            brokers: Arc::new(brokers),
+            roots: Arc::default(),
+            dir: dir.to_owned(),
+            lasting,
+        }
     }
 
     /// Whether lanes, ledger or store are shared with other processes.
@@ -123,6 +131,7 @@ impl Base {
             workers_see_files: !self.is_fleet(),
             inline_limit: self.links.settings.inline_limit,
             max_payload: self.links.settings.max_payload,
+            open: Arc::new(Opener::new(&self.brokers, &self.loaded.settings)),
             on_skip: stoq_providers::log_skips(),
         }
     }
