@@ -37,3 +37,26 @@ pub enum FetchedBytes {
     /// Whole. A file among them may be changed by others, so it is copied before it is used.
     Whole(Content),
 }
+
+/// Reads objects of buckets that others write to.
+#[async_trait]
+pub trait Buckets: Send + Sync {
+    /// Starts to read an object.
+    ///
+    /// # Errors
+    /// As for [`Fetcher::fetch`]; [`crate::FaultKind::Misconfigured`] where the credentials do not do.
+    async fn get(&self, object: ObjectName<'_>) -> Result<Fetching, Fault>;
+}
+
+/// An object of a bucket, as [`crate::task::Place::Object`] names it.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectName<'a> {
+    /// The bucket.
+    pub bucket: &'a str,
+    /// The object's name in it.
+    pub key: &'a str,
+    /// Its version or generation; without one, whatever is there now.
+    pub version: Option<&'a str>,
+    /// What its entity tag should be; another one is a mismatch.
+    pub etag: Option<&'a str>,
+}

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde_json::{Map, Value};
-use stoq_api::fetch::Fetcher;
+use stoq_api::fetch::{Buckets, Fetcher};
 use stoq_api::plugin::{Archiver, Provider};
 use stoq_api::queue::Queue;
 use stoq_api::scanner::{BuildError, PluginInfo};
@@ -21,6 +21,8 @@ pub mod decode;
 pub mod dirmon;
 mod fetch;
 pub mod filedir;
+#[doc(hidden)]
+pub mod fuzzing;
 mod memory;
 mod queue;
 mod spool;
@@ -61,6 +63,12 @@ pub trait Open: Send + Sync {
     /// # Errors
     /// There is none that may be a source, or its options cannot be used.
     fn archiver(&self, name: &str) -> Result<Arc<dyn Archiver>, BuildError>;
+
+    /// What reads buckets with the endpoint and credentials of the store that is configured as `store`.
+    ///
+    /// # Errors
+    /// There is no such store, it has no buckets, or its options cannot be used.
+    fn buckets(&self, store: &str) -> Result<Arc<dyn Buckets>, BuildError>;
 }
 
 /// All built-in providers, by name.

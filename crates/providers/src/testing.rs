@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
+use stoq_api::fetch::{Buckets, Fetching, ObjectName};
 use stoq_api::plugin::{Archiver, Provider, Reference, Taking};
 use stoq_api::queue::Queue;
 use stoq_api::scanner::BuildError;
+use stoq_api::{Fault, FaultKind};
 use stoq_runtime::files::FileRoots;
 
 use crate::{Context, Open, Skip};
@@ -31,6 +33,20 @@ impl Open for Nothing {
 
     fn archiver(&self, name: &str) -> Result<Arc<dyn Archiver>, BuildError> {
         Err(BuildError(format!("no archiver is called {name:?}")))
+    }
+
+    fn buckets(&self, _: &str) -> Result<Arc<dyn Buckets>, BuildError> {
+        Ok(Arc::new(Empty))
+    }
+}
+
+/// Buckets without objects.
+struct Empty;
+
+#[async_trait::async_trait]
+impl Buckets for Empty {
+    async fn get(&self, object: ObjectName<'_>) -> Result<Fetching, Fault> {
+        Err(Fault::new(FaultKind::NotFound, format!("{object:?} is not there")))
     }
 }
 

@@ -12,6 +12,8 @@ mod file;
 mod kinds;
 mod layout;
 mod objects;
+mod others;
 
 pub use file::{FileStore, FileStoreOptions};
 pub use kinds::registry;
+pub use others::buckets;

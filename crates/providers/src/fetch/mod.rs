@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use stoq_api::fetch::{FetchedBytes, Fetcher, Fetching};
+use stoq_api::fetch::{Buckets, FetchedBytes, Fetcher, Fetching, ObjectName};
 use stoq_api::plugin::Archiver;
 use stoq_api::task::{Place, RemoteRef};
 use stoq_api::{Fault, FaultKind};
@@ -33,6 +33,8 @@ pub(crate) struct Fetch {
     pub(crate) archivers: BTreeMap<String, Arc<dyn Archiver>>,
     /// Buckets that references may name.
     pub(crate) buckets: BTreeSet<String>,
+    /// What reads them, where there are any.
+    pub(crate) reader: Option<Arc<dyn Buckets>>,
     /// What asks servers; hosts that references may name.
     #[cfg(feature = "http")]
     pub(crate) web: Web,
@@ -72,7 +74,15 @@ impl Fetcher for Fetch {
                 let (content, _) = known.get(&serde_json::Value::Object(task.clone())).await?;
                 Ok(Fetching { size: Some(content.len()), bytes: FetchedBytes::Whole(content), mismatch: None })
             }
-            other => Err(Fault::new(FaultKind::Refused, format!("{other:?} cannot be fetched by this build of stoq"))),
+            Place::Object { bucket, key, version, etag } => {
+                let Some(reader) = &self.reader else {
+                    return Err(Fault::new(FaultKind::Refused, "no store is named for the buckets of this intake"));
+                };
+                let (version, etag) = (version.as_deref(), etag.as_deref());
+                reader.get(ObjectName { bucket, key, version, etag }).await
+            }
+            #[cfg(not(feature = "http"))]
+            Place::Url(_) => Err(Fault::new(FaultKind::Refused, "this build of stoq fetches no URLs")),
         }
     }
 }

@@ -122,9 +122,12 @@ async fn a_body_is_streamed_as_it_is() {
     })
     .await;
     let web = web(&server);
-    for (path, size, body) in
-        [("a", Some(5), &b"hello"[..]), ("chunked", None, b"abcde"), ("there", Some(5), b"hello"), ("far", Some(5), b"hello")]
-    {
+    for (path, size, body) in [
+        ("a", Some(5), &b"hello"[..]),
+        ("chunked", None, b"abcde"),
+        ("there", Some(5), b"hello"),
+        ("far", Some(5), b"hello"),
+    ] {
         let fetching = web.get(&format!("http://files.test:{}/{path}", server.port)).await.unwrap();
         assert_eq!(fetching.size, size, "{path}");
         assert_eq!(bytes(fetching).await.unwrap(), body, "{path}");
@@ -210,7 +213,11 @@ async fn an_answer_says_whether_asking_again_helps() {
     ] {
         let fault = refused(&web, format!("http://files.test:{}/{path}?token=hunter2", server.port)).await;
         // The query makes another path of it.
-        let fault = if path == "none" { fault } else { refused(&web, format!("http://files.test:{}/{path}", server.port)).await };
+        let fault = if path == "none" {
+            fault
+        } else {
+            refused(&web, format!("http://files.test:{}/{path}", server.port)).await
+        };
         assert_eq!(fault.kind, kind, "{path}: {fault}");
         assert!(!stoq_api::fault::chain(&fault).contains("hunter2"));
     }

@@ -131,7 +131,7 @@ fn failed(error: &reqwest::Error) -> Fault {
     }
     let kind = if error.is_builder() { FaultKind::Refused } else { FaultKind::Unavailable };
     // The error's own text would repeat the URL, which may hold a token.
-    let cause = error.source().map(|cause| stoq_api::fault::chain(cause)).unwrap_or_default();
+    let cause = error.source().map(stoq_api::fault::chain).unwrap_or_default();
     let host = error.url().and_then(|url| url.host_str()).unwrap_or_default();
     let what = if error.is_timeout() { "takes too long" } else { "cannot be asked" };
     Fault::new(kind, format!("{host} {what}: {cause}"))

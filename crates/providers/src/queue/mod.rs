@@ -73,6 +73,10 @@ fn fetch(config: &Config, context: &Context) -> Result<Fetch, BuildError> {
     if !config.allow_buckets.is_empty() && config.store.is_empty() {
         return Err(BuildError("store is not set: name the [stores.NAME] that allow_buckets lie in".to_owned()));
     }
+    let reader = match config.store.as_str() {
+        "" => None,
+        store => Some(context.open.buckets(store).map_err(|e| BuildError(format!("store: {e}")))?),
+    };
     #[cfg(not(feature = "http"))]
     if !(config.allow_hosts.is_empty() && config.allow_private.is_empty()) {
         return Err(BuildError("allow_hosts: this build of stoq fetches no URLs".to_owned()));
@@ -80,6 +84,7 @@ fn fetch(config: &Config, context: &Context) -> Result<Fetch, BuildError> {
     Ok(Fetch {
         archivers,
         buckets: config.allow_buckets.iter().cloned().collect(),
+        reader,
         #[cfg(feature = "http")]
         web: crate::fetch::Web::new(
             crate::fetch::Hosts::read(&config.allow_hosts, &config.allow_private)?,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use stoq_api::fetch::Buckets;
 use stoq_api::plugin::Archiver;
 use stoq_api::queue::Queue;
 use stoq_api::scanner::{BuildError, PluginKind};
@@ -37,5 +38,10 @@ impl Open for Opener {
         let registered =
             registered.ok_or_else(|| BuildError(format!("this build has no archiver {:?}", component.kind)))?;
         (registered.build)(&component.options.0).map_err(|e| BuildError(format!("{name}: {e}")))
+    }
+    fn buckets(&self, store: &str) -> Result<Arc<dyn Buckets>, BuildError> {
+        let component = self.settings.component(PluginKind::Store, store);
+        let component = component.ok_or_else(|| BuildError(format!("no store is called {store:?}")))?;
+        stoq_stores::buckets(&component.kind, &component.options.0).map_err(|e| BuildError(format!("{store}: {e}")))
     }
 }

@@ -33,7 +33,7 @@ const fn option(name: &'static str, kind: OptionKind, default: &'static str, hel
 }
 
 /// Reads options, which were checked against their description, into a kind's own type.
-fn config_of<T: serde::de::DeserializeOwned>(options: &Options) -> Result<T, BuildError> {
+pub(crate) fn config_of<T: serde::de::DeserializeOwned>(options: &Options) -> Result<T, BuildError> {
     serde_json::from_value(serde_json::Value::Object(options.clone())).map_err(|e| BuildError(e.to_string()))
 }
 

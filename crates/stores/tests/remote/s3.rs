@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::TryStreamExt as _;
 use serde_json::{Value, json};
+use stoq_api::FaultKind;
+use stoq_api::fetch::{FetchedBytes, ObjectName};
 use stoq_api::store::Store;
 use stoq_testkit::services::VersityGw;
 use stoq_testkit::{StoreHarness, store_suite};
@@ -131,4 +134,27 @@ fn options_that_cannot_work_are_refused() {
     fs::write(path, "from a file\n").unwrap();
     let options = json!({ "bucket": "b", "access_key_id": "a", "secret_access_key_file": path });
     try_open("s3", options).ok().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_other_buckets_are_read_by_name_and_compared_with_what_is_said_of_them() {
+    let server = start().await;
+    server.make_bucket("carved");
+    let options = options(&server);
+    open("s3", with(options.clone(), "bucket", "carved")).keep("sample", &b"carved".to_vec().into()).await.unwrap();
+    let buckets = stoq_stores::buckets("s3", options.as_object().unwrap()).unwrap();
+    // MD5 of the content, as S3 makes entity tags of what is put at once.
+    let right = "6170f5f402a3e0e7a00a1deea51a2405";
+    let name = |key, etag| ObjectName { bucket: "carved", key, version: None, etag };
+    for (etag, differs) in [(None, false), (Some(right), false), (Some("0123"), true)] {
+        let fetching = buckets.get(name("quarantine/sample", etag)).await.unwrap();
+        assert_eq!((fetching.size, fetching.mismatch.is_some()), (Some(6), differs), "{:?}", fetching.mismatch);
+        let FetchedBytes::Stream(stream) = fetching.bytes else { panic!("not a stream") };
+        assert_eq!(stream.try_collect::<Vec<_>>().await.unwrap().concat(), b"carved");
+    }
+    for (key, kind) in [("gone", FaultKind::NotFound), ("a/../b", FaultKind::Refused), ("a//b", FaultKind::Refused)] {
+        assert_eq!(buckets.get(name(key, None)).await.err().unwrap().kind, kind, "{key}");
+    }
+    let wrong = stoq_stores::buckets("file", options.as_object().unwrap()).err().unwrap().to_string();
+    assert!(wrong.contains("holds no buckets"), "{wrong}");
 }
