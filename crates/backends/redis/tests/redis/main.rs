@@ -10,5 +10,6 @@ mod common;
 mod loss;
 mod memory;
 mod outage;
+mod rollback;
 mod scan;
 mod suites;
