@@ -27,9 +27,16 @@ const NPM: &[NpmProgram] = &[NpmProgram { name: "azurite", version: "3.35.0" }];
 /// Kafka's folder, and the description whose dependencies are put there: the project's own jars.
 const KAFKA: &str = "kafka-4.4.0";
 const KAFKA_DESCRIPTION: &str = include_str!("kafka.xml");
+/// Google's in-memory Pub/Sub with what it lacks, in this crate's folder `pstest`. The last number counts our changes.
+const PSTEST: &str = "pstest-2.8.1-1";
+const PSTEST_FILES: [(&str, &str); 3] = [
+    ("main.go", include_str!("../pstest/main.go")),
+    ("go.mod", include_str!("../pstest/go.mod")),
+    ("go.sum", include_str!("../pstest/go.sum")),
+];
 
 /// How to have Go where it is missing or too old.
-const GO_ADVICE: &str = "the tests need Go 1.25 or newer: unpack one from https://go.dev/dl and put its bin folder on the PATH, or \
+const GO_ADVICE: &str = "the tests need Go 1.26 or newer: unpack one from https://go.dev/dl and put its bin folder on the PATH, or \
      apt-get install golang-go where that is new enough (1.21 fetches a newer one itself, with GOTOOLCHAIN=auto)";
 /// How to have Maven.
 const MAVEN_ADVICE: &str = "the tests need Java 17 or newer and Maven: apt-get install default-jre-headless maven";
@@ -43,6 +50,7 @@ pub(crate) fn install() -> Result<()> {
         let into = cache.join(format!("{}-{}", program.name, program.version));
         once(&into, |folder| build(program, folder))?;
     }
+    once(&cache.join(PSTEST), build_pstest)?;
     for program in NPM {
         let into = cache.join(format!("{}-{}", program.name, program.version));
         once(&into, |folder| fetch(program, folder))?;
@@ -85,6 +93,17 @@ fn build(program: &GoProgram, folder: &Path) -> Result<()> {
         .env("CGO_ENABLED", "0")
         .env("GOFLAGS", "-mod=mod -buildvcs=false")
         .current_dir(folder);
+    run(go, GO_ADVICE)
+}
+
+fn build_pstest(folder: &Path) -> Result<()> {
+    say("building pstest, once; this takes a minute");
+    for (name, text) in PSTEST_FILES {
+        fs::write(folder.join(name), text).with_context(|| format!("cannot write {name} to {}", folder.display()))?;
+    }
+    let mut go = Command::new("go");
+    go.args(["build", "-buildvcs=false", "-mod=readonly", "-o", "pstest", "."]).env("CGO_ENABLED", "0");
+    go.env_remove("GOFLAGS").current_dir(folder);
     run(go, GO_ADVICE)
 }
 

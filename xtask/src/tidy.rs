@@ -25,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stoq-rabbitmq", &["stoq-runtime"]),
     ("stoq-redis", &["stoq-runtime"]),
     ("stoq-sqlite", &["stoq-runtime"]),
+    ("stoq-pubsub", &["stoq-runtime"]),
     ("stoq-stores", &["stoq-runtime"]),
     ("stoq-providers", &["stoq-runtime"]),
     ("stoq-connectors", &["stoq-runtime"]),

@@ -142,7 +142,7 @@ pub trait Queue: Send + Sync {
     /// What waits.
     ///
     /// # Errors
-    /// [`crate::FaultKind::Unavailable`].
+    /// [`crate::FaultKind::Unavailable`]; [`crate::FaultKind::Refused`] if this kind of queue never tells.
     async fn depth(&self, subscription: &str) -> Result<Depth, Fault>;
 }
 

@@ -27,7 +27,10 @@ pub(crate) fn all() -> Vec<PluginInfo> {
 
 /// Kinds of brokers in this build.
 pub(crate) fn brokers() -> Vec<BrokerRegistration> {
-    Vec::new()
+    vec![
+        #[cfg(feature = "pubsub")]
+        stoq_pubsub::registration(),
+    ]
 }
 
 /// Kinds of ledgers in this build.

@@ -32,6 +32,16 @@ pub trait QueueHarness: Send {
     fn knows_held(&self) -> bool {
         true
     }
+
+    /// Whether the broker tells which deliveries are first ones. If not, none may be said to be.
+    fn tells_first(&self) -> bool {
+        true
+    }
+
+    /// Whether the broker tells what waits. If not, `depth` is to be refused.
+    fn tells_depth(&self) -> bool {
+        true
+    }
 }
 
 /// Runs every check against queues of `harness`.
