@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use stoq_api::queue::{Delivery, Prefetch};
 use stoq_api::scanner::PluginKind;
-use stoq_api::{Fault, fault};
+use stoq_api::{Fault, FaultKind, fault};
 use stoq_engine::dead::DeadKind;
 use stoq_engine::lanes::DEAD;
 use stoq_engine::replay::{Letter, replay};
@@ -58,7 +58,12 @@ struct Held {
 async fn letters(base: &Base) -> Result<Vec<Held>> {
     let lane = &base.links.lanes.dead;
     lane.declare(&[DEAD]).await?;
-    let waiting = usize::try_from(lane.depth(DEAD).await?.ready).unwrap_or(usize::MAX).min(MAX_LETTERS);
+    let waiting = match lane.depth(DEAD).await {
+        Ok(depth) => usize::try_from(depth.ready).unwrap_or(usize::MAX).min(MAX_LETTERS),
+        // This broker never tells, so whatever comes before it is quiet is looked at.
+        Err(fault) if fault.kind == FaultKind::Refused => MAX_LETTERS,
+        Err(fault) => return Err(fault.into()),
+    };
     let mut held = Vec::new();
     if waiting == 0 {
         return Ok(held);
