@@ -251,6 +251,34 @@ async fn old_days_are_dropped_unless_a_backlog_needs_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_lies_behind_a_network_is_fetched_or_the_response_says_why_not() {
+    for (url, size, leaf, finding) in [
+        ("whole", Some(10), true, None),
+        ("stream", None, true, None),
+        ("stream", Some(11), true, Some("reference_mismatch")),
+        ("changed", Some(10), true, Some("reference_mismatch")),
+        ("large", None, false, Some("size_limit")),
+        ("gone", None, false, Some("unfetched")),
+    ] {
+        let world = World::new().await;
+        world.take_remote(url, size).await;
+        world.live(&FaultPlan::calm(), 1, |_| ()).await;
+        settled(&world, url).await;
+        let (_, document) = one_document(&world, url).await;
+        assert_eq!(document.contains("leaf") || document.contains("\"size\":4"), leaf, "{url}: {document}");
+        for kind in ["reference_mismatch", "size_limit", "unfetched"] {
+            assert_eq!(document.contains(kind), finding == Some(kind), "{url} {size:?}: {document}");
+        }
+    }
+    let world = World::new().await;
+    world.take_remote("away", None).await;
+    world.live(&FaultPlan::calm(), 1, |_| ()).await;
+    assert_eq!((world.waiting().await, world.dead_letters().await), (0, 1), "given up, and kept for a replay");
+    let (_, document) = one_document(&world, "away").await;
+    assert!(document.contains("quarantined"), "{document}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn scan_ids_do_not_depend_on_when_or_by_whom() {
     assert_eq!(expected(TREE).await.0, expected(TREE).await.0);
     assert_ne!(expected(TREE).await.0, expected(b"leaf").await.0);

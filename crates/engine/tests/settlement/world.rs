@@ -8,9 +8,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use parking_lot::Mutex;
 use serde_json::Value;
+use stoq_api::fetch::{FetchedBytes, Fetcher, Fetching};
 use stoq_api::ledger::Ledger;
+use stoq_api::plugin::RootBytes;
 use stoq_api::queue::{Prefetch, Queue};
 use stoq_api::response::EngineInfo;
 use stoq_api::scanner::{
@@ -18,7 +21,8 @@ use stoq_api::scanner::{
     Spent,
 };
 use stoq_api::store::Store;
-use stoq_api::{Budgets, Content, PayloadMeta, RequestMeta, Sha256, SpentKind};
+use stoq_api::task::{Place, RemoteRef};
+use stoq_api::{Budgets, Content, Fault, FaultKind, PayloadMeta, RequestMeta, Sha256, SpentKind};
 use stoq_engine::intake::{Intake, IntakeSettings};
 use stoq_engine::lanes::{DEAD, WORKERS};
 use stoq_engine::rules::Rules;
@@ -83,7 +87,7 @@ impl World {
         Arc::new(Surroundings {
             links: Arc::new(links),
             files: Arc::default(),
-            fetchers: BTreeMap::new(),
+            fetchers: BTreeMap::from([("test".to_owned(), Arc::new(Shelf) as Arc<dyn Fetcher>)]),
             runner: Arc::new(Direct::new(twist)),
             plugins: vec!["open".into()],
             externals: BTreeMap::new(),
@@ -96,6 +100,16 @@ impl World {
 
     /// Puts `times` copies of the message of one reference on the lane, as if it had come again.
     pub(crate) async fn take(&self, content: &[u8], times: usize) {
+        self.take_all(times, || RootBytes::Content(Content::from(content.to_vec()))).await;
+    }
+
+    /// Takes a reference to what lies on the [`Shelf`] as `url` and is said to have `size` bytes.
+    pub(crate) async fn take_remote(&self, url: &str, size: Option<u64>) {
+        let remote = RemoteRef { via: "test".into(), place: Place::Url(url.to_owned()), size };
+        self.take_all(1, || RootBytes::Remote(remote.clone())).await;
+    }
+
+    async fn take_all(&self, times: usize, bytes: impl Fn() -> RootBytes) {
         let settings = IntakeSettings {
             source: "test".into(),
             budgets: self.budgets,
@@ -105,7 +119,7 @@ impl World {
         };
         let intake = Intake::new(Arc::clone(&self.around(&FaultPlan::calm(), |_| ()).links), settings);
         for _ in 0..times {
-            let mut once = Once(Some(content.to_vec()));
+            let mut once = Once(Some(bytes()));
             intake.run(&mut once, &CancellationToken::new()).await.unwrap();
         }
     }
@@ -183,21 +197,44 @@ fn strip(value: &mut Value) {
 }
 
 /// A provider of one payload.
-struct Once(Option<Vec<u8>>);
+struct Once(Option<RootBytes>);
 
 #[async_trait]
 impl stoq_api::plugin::Provider for Once {
     async fn next(&mut self) -> Result<Option<stoq_api::plugin::Taking>, stoq_api::Fault> {
-        let reference = self.0.take().map(|content| stoq_api::plugin::Reference {
+        let reference = self.0.take().map(|bytes| stoq_api::plugin::Reference {
             identity: b"message 1".to_vec(),
-            roots: vec![stoq_api::plugin::Root {
-                bytes: stoq_api::plugin::RootBytes::Content(Content::from(content)),
-                meta: PayloadMeta::default(),
-            }],
+            roots: vec![stoq_api::plugin::Root { bytes, meta: PayloadMeta::default() }],
             request_meta: RequestMeta::default(),
             taken: Box::new(stoq_api::plugin::NotTold),
         });
         Ok(reference.map(Into::into))
+    }
+}
+
+/// A network of few places.
+struct Shelf;
+
+#[async_trait]
+impl Fetcher for Shelf {
+    async fn fetch(&self, reference: &RemoteRef) -> Result<Fetching, Fault> {
+        let Place::Url(url) = &reference.place else { panic!("{reference:?}") };
+        let whole = |mismatch: Option<&str>| Fetching {
+            bytes: FetchedBytes::Whole(Content::from(b"root(leaf)".to_vec())),
+            size: None,
+            mismatch: mismatch.map(str::to_owned),
+        };
+        match url.as_str() {
+            "whole" => Ok(whole(None)),
+            "stream" => {
+                let parts = [b"root", &b"(leaf)"[..]].map(|part| Ok(Bytes::from_static(part)));
+                Ok(Fetching { bytes: FetchedBytes::Stream(futures::stream::iter(parts).boxed()), ..whole(None) })
+            }
+            "large" => Ok(Fetching { size: Some(u64::MAX), ..whole(None) }),
+            "changed" => Ok(whole(Some("another version"))),
+            "gone" => Err(Fault::new(FaultKind::NotFound, "nothing is there")),
+            _ => Err(Fault::new(FaultKind::Unavailable, "nobody answers")),
+        }
     }
 }
 
