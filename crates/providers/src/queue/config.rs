@@ -17,10 +17,9 @@ const fn option(name: &'static str, kind: OptionKind, default: &'static str, hel
 }
 
 /// As they are listed.
-pub(super) const OPTIONS: [OptionInfo; 15] = [
+pub(super) const OPTIONS: [OptionInfo; 14] = [
     option("broker", OptionKind::Text, "", "the broker, as [queues.NAME] calls it"),
     option("queue", OptionKind::Text, "", "the queue or topic to read"),
-    option("subscription", OptionKind::Text, "\"stoq\"", "consumer group or subscription, where the broker has them"),
     option(
         "format",
         OptionKind::Text,
@@ -53,8 +52,6 @@ pub(super) struct Config {
     pub(super) broker: String,
     #[serde(default)]
     pub(super) queue: String,
-    #[serde(default = "subscription")]
-    pub(super) subscription: String,
     #[serde(default)]
     pub(super) format: Format,
     #[serde(default)]
@@ -79,10 +76,6 @@ pub(super) struct Config {
     pub(super) prefetch: i64,
     #[serde(default = "file_wait")]
     pub(super) file_wait: f64,
-}
-
-fn subscription() -> String {
-    "stoq".to_owned()
 }
 
 fn max_message() -> u64 {

@@ -28,6 +28,9 @@ use self::resolve::{Resolver, Step};
 use crate::fetch::Fetch;
 use crate::{Context, ProviderRegistration, config_of};
 
+/// How queues that know several readers call us. Brokers read somebody else's queue under a name of their own making.
+const SUBSCRIPTION: &str = "stoq";
+
 /// The provider's entry in the registry.
 pub(crate) fn registration() -> ProviderRegistration {
     ProviderRegistration {
@@ -96,7 +99,6 @@ fn fetch(config: &Config, context: &Context) -> Result<Fetch, BuildError> {
 /// The provider.
 struct Intake {
     queue: Arc<dyn Queue>,
-    subscription: String,
     prefetch: Prefetch,
     deliveries: Option<Box<dyn Deliveries>>,
     ended: bool,
@@ -111,7 +113,6 @@ impl Intake {
         let fetch = fetch(&config, context)?;
         Ok(Self {
             queue,
-            subscription: config.subscription.clone(),
             prefetch: Prefetch { messages: config.prefetch()? },
             deliveries: None,
             ended: false,
@@ -140,7 +141,7 @@ impl Provider for Intake {
         loop {
             let deliveries = match &mut self.deliveries {
                 Some(deliveries) => deliveries,
-                none => none.insert(self.queue.subscribe(&self.subscription, self.prefetch).await?),
+                none => none.insert(self.queue.subscribe(SUBSCRIPTION, self.prefetch).await?),
             };
             if self.ended && self.working.is_empty() {
                 return Ok(None);
