@@ -7,11 +7,14 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{Error, GetOptions, ObjectStore as _, PutMode};
 use stoq_api::store::{ByteStream, Store, StoreKey};
-use stoq_api::{Content, Fault};
+use stoq_api::{Content, Fault, FaultKind};
 
 use crate::faults;
 use crate::layout::{day_of, free_name};
-use crate::objects::Objects;
+use crate::objects::{Objects, PART};
+
+/// Content up to this many bytes is sent without asking first whether it is there: the question costs about as much.
+const ASK_ABOVE: u64 = 1 << 20;
 
 /// Nothing is ever kept below this name, so that listing it is cheap and tells whether the bucket can be used.
 const NOTHING: &str = "quarantine/.nothing";
@@ -42,6 +45,43 @@ impl BucketStore {
         match error {
             Error::NotFound { .. } => faults::no_bucket(&self.objects.place, error),
             other => self.objects.fault("list", path, other),
+        }
+    }
+}
+
+impl Objects {
+    /// Puts an object that can be there already, and then stays. `conditional` says that the server itself refuses to
+    /// replace one.
+    pub(crate) async fn put_once(&self, path: &Path, content: &Content, conditional: bool) -> Result<(), Fault> {
+        let (mode, ask) = match conditional {
+            true => (PutMode::Create, content.len() > ASK_ABOVE),
+            false => (PutMode::Overwrite, true),
+        };
+        if ask && self.exists(path).await? {
+            return Ok(());
+        }
+        let put = self.put(path, content, mode).await;
+        if matches!(put, Ok(true)) || (put.is_err() && content.len() <= PART) {
+            return put.map(drop);
+        }
+        // Another put of the same object may have been faster: Azure then forgets the parts of ours. And an upload whose
+        // completion was answered, but not heard, is gone for the next try.
+        match (put, self.exists(path).await) {
+            (_, Ok(true)) => Ok(()),
+            (Err(fault), _) | (Ok(_), Err(fault)) => Err(fault),
+            // Stores also say that it is there while another put, which can still fail, or a removal is under way.
+            (Ok(_), Ok(false)) => {
+                let text = format!("cannot put {}/{path}: another one is at it, and it is not there yet", self.place);
+                Err(Fault::new(FaultKind::Unavailable, text))
+            }
+        }
+    }
+
+    /// What a get that found nothing misses: the object, or the whole bucket where the server says so.
+    pub(crate) fn not_found(&self, path: &Path, error: &Error) -> Fault {
+        match faults::is_bucket(error) {
+            true => faults::no_bucket(&self.place, error),
+            false => self.fault("get", path, error),
         }
     }
 }

@@ -74,9 +74,16 @@ pub(crate) fn no_bucket(place: &str, error: &Error) -> Fault {
 }
 
 /// Whether it is the bucket or container that is not there, as S3, Google and Azure say it.
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 pub(crate) fn is_bucket(error: &Error) -> bool {
     let text = text(error);
     ["NoSuchBucket", "ContainerNotFound"].iter().any(|code| text.contains(code))
+}
+
+/// Whether the server says that the request itself makes no sense to it: a version that cannot be one, for instance.
+#[cfg(any(feature = "s3", feature = "gcs"))]
+pub(crate) fn is_bad_request(error: &Error) -> bool {
+    text(error).contains("status code: 400")
 }
 
 /// Kind and advice for errors that have no name of their own.

@@ -12,8 +12,22 @@ mod file;
 mod kinds;
 mod layout;
 mod objects;
+#[cfg(any(feature = "s3", feature = "gcs"))]
 mod others;
 
 pub use file::{FileStore, FileStoreOptions};
 pub use kinds::registry;
+#[cfg(any(feature = "s3", feature = "gcs"))]
 pub use others::buckets;
+
+/// What reads buckets beside the one that a store of this `kind` is configured with: nothing in this build.
+///
+/// # Errors
+/// Always.
+#[cfg(not(any(feature = "s3", feature = "gcs")))]
+pub fn buckets(
+    kind: &str,
+    _options: &stoq_api::backend::Options,
+) -> Result<std::sync::Arc<dyn stoq_api::fetch::Buckets>, stoq_api::scanner::BuildError> {
+    Err(stoq_api::scanner::BuildError(format!("this build reads no buckets with a store of kind {kind}")))
+}

@@ -20,9 +20,7 @@ use crate::faults;
 
 /// Content up to this many bytes is put in one request, larger content in parts of this size. S3 wants parts of at least
 /// 5 MiB and at most 10,000 of them.
-const PART: u64 = 8 << 20;
-/// Content up to this many bytes is sent without asking first whether it is there: the question costs about as much.
-const ASK_ABOVE: u64 = 1 << 20;
+pub(crate) const PART: u64 = 8 << 20;
 /// Parts of one object that are on their way at a time, each in memory.
 const PARTS_AT_ONCE: usize = 2;
 /// Bytes read at a time from a local object.
@@ -59,33 +57,6 @@ impl Objects {
             Ok(_) => Ok(true),
             Err(Error::AlreadyExists { .. }) => Ok(false),
             Err(e) => Err(self.put_fault(path, &e)),
-        }
-    }
-
-    /// Puts an object that can be there already, and then stays. `conditional` says that the server itself refuses to
-    /// replace one.
-    pub(crate) async fn put_once(&self, path: &Path, content: &Content, conditional: bool) -> Result<(), Fault> {
-        let (mode, ask) = match conditional {
-            true => (PutMode::Create, content.len() > ASK_ABOVE),
-            false => (PutMode::Overwrite, true),
-        };
-        if ask && self.exists(path).await? {
-            return Ok(());
-        }
-        let put = self.put(path, content, mode).await;
-        if matches!(put, Ok(true)) || (put.is_err() && content.len() <= PART) {
-            return put.map(drop);
-        }
-        // Another put of the same object may have been faster: Azure then forgets the parts of ours. And an upload whose
-        // completion was answered, but not heard, is gone for the next try.
-        match (put, self.exists(path).await) {
-            (_, Ok(true)) => Ok(()),
-            (Err(fault), _) | (Ok(_), Err(fault)) => Err(fault),
-            // Stores also say that it is there while another put, which can still fail, or a removal is under way.
-            (Ok(_), Ok(false)) => {
-                let text = format!("cannot put {}/{path}: another one is at it, and it is not there yet", self.place);
-                Err(Fault::new(FaultKind::Unavailable, text))
-            }
         }
     }
 
@@ -132,14 +103,6 @@ impl Objects {
     /// What a failed operation asks of its caller, in words.
     pub(crate) fn fault(&self, what: &str, path: &Path, error: &Error) -> Fault {
         faults::fault(&self.place, what, path, error)
-    }
-
-    /// What a get that found nothing misses: the object, or the whole bucket where the server says so.
-    pub(crate) fn not_found(&self, path: &Path, error: &Error) -> Fault {
-        match faults::is_bucket(error) {
-            true => faults::no_bucket(&self.place, error),
-            false => self.fault("get", path, error),
-        }
     }
 
     /// The same for a put: if that misses something, it misses the bucket.

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
-use object_store::{GetOptions, GetResultPayload, ObjectStore};
+use object_store::{Error, GetOptions, GetResultPayload, ObjectStore};
 use parking_lot::Mutex;
 use stoq_api::backend::Options;
 use stoq_api::fetch::{Buckets, FetchedBytes, Fetching, ObjectName};
 use stoq_api::scanner::BuildError;
 use stoq_api::{Fault, FaultKind};
 
-use crate::kinds;
 use crate::objects::Objects;
+use crate::{faults, kinds};
 
 /// Opens the client of one bucket.
 type Connect = fn(&Options) -> Result<Arc<dyn ObjectStore>, BuildError>;
@@ -71,7 +71,23 @@ impl Buckets for Others {
             Fault::because(FaultKind::Refused, format!("the key {:?} cannot be asked for", object.key), e)
         })?;
         let options = GetOptions { version: object.version.map(str::to_owned), ..GetOptions::default() };
-        let got = objects.inner.get_opts(&path, options).await.map_err(|e| objects.fault("get", &path, &e))?;
+        let mut gone = None;
+        let got = match objects.inner.get_opts(&path, options).await {
+            // What replaced it is looked at instead, and the scan says so.
+            Err(Error::NotFound { .. }) if object.version.is_some() => {
+                gone = object.version.map(|version| format!("version {version:?} of the object is not there any more"));
+                objects.inner.get_opts(&path, GetOptions::default()).await
+            }
+            other => other,
+        };
+        let got = got.map_err(|error| match &error {
+            Error::NotFound { .. } => objects.not_found(&path, &error),
+            _ if faults::is_bad_request(&error) => {
+                let text = format!("{} takes no such request: {object:?}", objects.place);
+                Fault::because(FaultKind::Refused, text, objects.fault("get", &path, &error))
+            }
+            _ => objects.fault("get", &path, &error),
+        })?;
         let there = got.meta.e_tag.as_deref().map(|etag| etag.trim_matches('"'));
         let mismatch = match (object.etag, there) {
             (Some(expected), Some(there)) if expected != there => {
@@ -79,6 +95,7 @@ impl Buckets for Others {
             }
             _ => None,
         };
+        let mismatch = gone.or(mismatch);
         let size = got.meta.size;
         let GetResultPayload::Stream(stream) = got.payload else {
             return Err(Fault::new(FaultKind::Corrupt, format!("{} gives files instead of streams", objects.place)));

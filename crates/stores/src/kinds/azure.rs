@@ -11,7 +11,8 @@ use stoq_api::scanner::{BuildError, OptionKind, PluginInfo, PluginKind};
 use stoq_api::store::Store;
 use stoq_runtime::secret::Secret;
 
-use super::remote::{ALLOW_HTTP, Common, PREFIX, TIMEOUT, build_error, required, retry, secret};
+use super::remote::{ALLOW_HTTP, Common, PREFIX, TIMEOUT, build_error, required, retry};
+use super::secrets::secret;
 use super::{config_of, option, shared};
 
 /// Its entry in the registry.

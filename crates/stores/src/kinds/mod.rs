@@ -14,6 +14,8 @@ mod local;
 pub(crate) mod remote;
 #[cfg(feature = "s3")]
 pub(crate) mod s3;
+#[cfg(any(feature = "s3", feature = "azure"))]
+mod secrets;
 
 /// All kinds of payload store that this build holds, by name.
 pub fn registry() -> Vec<StoreRegistration> {

@@ -1,6 +1,5 @@
 //! What the stores behind a network share: their place, their patience, their secrets.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,6 @@ use object_store::path::Path;
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 use serde::Deserialize;
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind};
-use stoq_runtime::secret::Secret;
 
 use super::option;
 use crate::bucket::BucketStore;
@@ -23,8 +21,6 @@ const IDLE: Duration = Duration::from_secs(50);
 const RETRIES: usize = 3;
 /// No further try begins after this long.
 const RETRY_FOR: Duration = Duration::from_secs(10);
-/// Files with secrets are small.
-const SECRET_MAX: u64 = 64 << 10;
 
 /// Where objects lie, and how long to wait.
 #[derive(Clone, Debug, Deserialize)]
@@ -129,25 +125,6 @@ pub(crate) fn retry() -> RetryConfig {
 /// A name that cannot be done without.
 pub(crate) fn required(name: &str, value: &str) -> Result<(), BuildError> {
     if value.is_empty() { Err(BuildError(format!("`{name}` is missing"))) } else { Ok(()) }
-}
-
-/// A secret that stands in the configuration or in a file, without the line end there; `None` if in neither.
-pub(crate) fn secret(name: &str, value: Option<&Secret>, file: Option<&PathBuf>) -> Result<Option<Secret>, BuildError> {
-    let value = value.filter(|v| !v.expose().is_empty());
-    let Some(file) = file.filter(|f| !f.as_os_str().is_empty()) else { return Ok(value.cloned()) };
-    if value.is_some() {
-        return Err(BuildError(format!("`{name}` and `{name}_file` are both set: leave one out")));
-    }
-    let wrong = |why: String| BuildError(format!("`{name}_file` {}: {why}", file.display()));
-    let size = std::fs::metadata(file).map_err(|e| wrong(e.to_string()))?.len();
-    if size > SECRET_MAX {
-        return Err(wrong(format!("has {size} bytes, which is no secret")));
-    }
-    let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
-    match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(wrong("is empty".to_owned())),
-        text => Ok(Some(Secret::new(text))),
-    }
 }
 
 /// What a client says of options that it does not take.

@@ -4,7 +4,10 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::TryStreamExt as _;
 use serde_json::{Value, json};
+use stoq_api::FaultKind;
+use stoq_api::fetch::{FetchedBytes, ObjectName};
 use stoq_api::store::Store;
 use stoq_testkit::services::GcsServer;
 use stoq_testkit::{StoreHarness, store_suite};
@@ -77,6 +80,29 @@ async fn an_object_is_put_once() {
     let first = server.generation("payloads", &name).unwrap();
     store.put(&key(b"x"), &b"x".to_vec().into()).await.unwrap();
     assert_eq!(server.generation("payloads", &name), Some(first));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_was_replaced_is_read_as_it_is_now_and_said_to_differ() {
+    let (server, credentials) = (GcsServer::start("payloads", None).await, credentials());
+    let options = options(&server, &credentials);
+    let store = open("gcs", options.clone());
+    store.keep("x", &b"first".to_vec().into()).await.unwrap();
+    let first = server.generation("payloads", "quarantine/x").unwrap().to_string();
+    let buckets = stoq_stores::buckets("gcs", options.as_object().unwrap()).unwrap();
+    let name = ObjectName { bucket: "payloads", key: "quarantine/x", version: Some(&first), etag: None };
+    assert_eq!(buckets.get(name).await.unwrap().mismatch, None);
+    store.keep("x", &b"second".to_vec().into()).await.unwrap();
+    let fetching = buckets.get(name).await.unwrap();
+    assert!(fetching.mismatch.is_some_and(|text| text.contains("not there any more")));
+    let FetchedBytes::Stream(stream) = fetching.bytes else { panic!("not a stream") };
+    assert_eq!(stream.try_collect::<Vec<_>>().await.unwrap().concat(), b"second");
+    for (bucket, key, kind) in
+        [("payloads", "quarantine/y", FaultKind::NotFound), ("elsewhere", "quarantine/x", FaultKind::Misconfigured)]
+    {
+        let fault = buckets.get(ObjectName { bucket, key, ..name }).await.err().unwrap();
+        assert_eq!(fault.kind, kind, "{fault}");
+    }
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ const USE_SHA: OptionInfo = OptionInfo {
     help: "name objects by their SHA-1; each content is kept once",
 };
 /// The description of `use_datetime`.
+#[cfg(any(feature = "gcs", feature = "azure"))]
 const USE_DATETIME: OptionInfo = OptionInfo {
     name: "use_datetime",
     kind: OptionKind::Bool,
