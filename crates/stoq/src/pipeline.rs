@@ -58,8 +58,19 @@ pub(crate) enum Until {
     Signal,
 }
 
+/// How it ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ended {
+    /// The providers ended by themselves.
+    pub(crate) taken: bool,
+}
+
 /// Runs everything until its end or until a signal ends it. The lanes are there. `watch` sees how far each provider is.
-pub(crate) async fn run(parts: Parts<'_>, shutdown: &Shutdown, watch: impl FnOnce(Vec<Arc<Progress>>)) -> Result<()> {
+pub(crate) async fn run(
+    parts: Parts<'_>,
+    shutdown: &Shutdown,
+    watch: impl FnOnce(Vec<Arc<Progress>>),
+) -> Result<Ended> {
     let Parts { base, worker, sources, sinks, until } = parts;
     let links = &base.links;
     let names: Vec<String> = sinks.iter().map(|sink| sink.name.clone()).collect();
@@ -80,6 +91,7 @@ pub(crate) async fn run(parts: Parts<'_>, shutdown: &Shutdown, watch: impl FnOnc
     let taking = take_all(intakes, shutdown.token());
     let all = async {
         taking.await?;
+        let by_themselves = !shutdown.is_draining();
         match until {
             Until::Taken => {}
             Until::Signal => shutdown.draining().await,
@@ -90,12 +102,12 @@ pub(crate) async fn run(parts: Parts<'_>, shutdown: &Shutdown, watch: impl FnOnc
                 drained = drained(links, &names, &settled) => drained?,
             },
         }
-        Ok(())
+        Ok(Ended { taken: by_themselves })
     };
     let ended = tokio::select! {
         ended = all => ended,
-        failed = first_failure(&mut running) => failed,
-        () = shutdown.stopping() => Ok(()),
+        failed = first_failure(&mut running) => failed.map(|()| Ended::default()),
+        () = shutdown.stopping() => Ok(Ended::default()),
     };
     stops.worker.cancel();
     let grace = base.loaded.settings.core.grace.get();

@@ -40,7 +40,7 @@ pub(crate) const OPTIONS: &[OptionInfo] = &[
     option(
         "keep",
         OptionKind::Duration,
-        "\"30 days\"",
+        "\"30 d\"",
         "how long a scan that nobody works on is kept after its time is over",
     ),
 ];

@@ -157,7 +157,6 @@ const FLEET: &[Key] = &[
     key("queue", Shape::One(PluginKind::Queue), "", "the broker of the lanes; without it, the data directory"),
     key("ledger", Shape::One(PluginKind::Ledger), "", "keeps open scans; without it, the data directory"),
     key("store", Shape::One(PluginKind::Store), "", "keeps large payloads; without it, the data directory"),
-    key("prefix", Shape::Value(OptionKind::Text), "\"stoq\"", "what the names of the lanes begin with"),
     key("declare", Shape::Value(OptionKind::Bool), "true", "make lanes that are missing when a role starts"),
     key(
         "root_backlog",
@@ -165,7 +164,6 @@ const FLEET: &[Key] = &[
         "10000",
         "messages of roots that wait before providers stop",
     ),
-    key("batch_items", Shape::Count { min: 1, max: 256 }, "16", "tasks or responses in one message at most"),
     key("hold_max", TIME, "\"10 min\"", "how long work is held while broker, ledger or store are away"),
     key("max_attempts", Shape::Count { min: 1, max: 1_000 }, "5", "deliveries of one payload until it is given up"),
 ];

@@ -234,14 +234,10 @@ pub struct Fleet {
     /// Keeps large payloads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
-    /// What the names of the lanes begin with.
-    pub prefix: String,
     /// Roles make lanes that are missing.
     pub declare: bool,
     /// Messages of roots that wait before providers stop.
     pub root_backlog: u64,
-    /// Tasks or responses in one message at most.
-    pub batch_items: usize,
     /// How long work is held while its surroundings are away.
     pub hold_max: Duration,
     /// Deliveries of one payload until it is given up.

@@ -32,7 +32,9 @@ pub(crate) async fn run(args: RunArgs, shutdown: &Shutdown) -> Result<Exit> {
     let run_id = run_id(&base.dir)?;
     let sources = sources(&args.routes, &base, &run_id)?;
     let worker = Some(Arc::clone(&built.around));
-    finish(Parts { base: &base, worker, sources, sinks, until: Until::Drained }, shutdown).await
+    // What others put on shared lanes is none of this run's business, so emptiness says nothing there.
+    let until = if base.is_fleet() { Until::Signal } else { Until::Drained };
+    finish(Parts { base: &base, worker, sources, sinks, until }, shutdown).await
 }
 
 pub(crate) async fn provider(args: ProviderArgs, shutdown: &Shutdown) -> Result<Exit> {
@@ -99,8 +101,10 @@ async fn finish(parts: Parts<'_>, shutdown: &Shutdown) -> Result<Exit> {
         connectors = parts.sinks.len(),
         "started"
     );
-    pipeline::run(parts, shutdown, |_| ()).await?;
-    if brings && !shutdown.is_draining() {
+    let alone = parts.until == Until::Drained;
+    let ended = pipeline::run(parts, shutdown, |_| ()).await?;
+    // A run that drains is over when it has drained.
+    if brings && ended.taken && !(alone && shutdown.is_draining()) {
         // The providers ended by themselves: what they bring next time is a new run.
         fs::remove_file(base.dir.join(RUN_ID)).context("cannot end the run in the data directory")?;
     }

@@ -117,7 +117,7 @@ impl DataFile<'_> {
 
 fn lanes(settings: &Settings, broker: &dyn Broker) -> Lanes {
     let fleet = &settings.fleet;
-    let lane = |name: &str, bound| broker.lane(&format!("{}.{name}", fleet.prefix), LaneOptions { bound });
+    let lane = |name: &str, bound| broker.lane(name, LaneOptions { bound });
     Lanes {
         children: lane("children", None),
         roots: lane("roots", Some(fleet.root_backlog)),

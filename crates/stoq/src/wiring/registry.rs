@@ -28,14 +28,21 @@ pub(crate) fn all() -> Vec<PluginInfo> {
 /// Kinds of brokers in this build.
 pub(crate) fn brokers() -> Vec<BrokerRegistration> {
     vec![
+        #[cfg(feature = "kafka")]
+        stoq_kafka::registration(),
         #[cfg(feature = "pubsub")]
         stoq_pubsub::registration(),
+        #[cfg(feature = "rabbitmq")]
+        stoq_rabbitmq::registration(),
     ]
 }
 
 /// Kinds of ledgers in this build.
 pub(crate) fn ledgers() -> Vec<LedgerRegistration> {
-    vec![stoq_redis::registration()]
+    vec![
+        #[cfg(feature = "redis")]
+        stoq_redis::registration(),
+    ]
 }
 
 /// Kinds of payload stores in this build.

@@ -1,0 +1,207 @@
+//! A fleet on real servers of its own: broker, ledger, a shared store, and the roles as processes.
+
+#![allow(dead_code, reason = "each test is a program of its own and uses a part of this")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use stoq_api::backend::BrokerRegistration;
+use stoq_api::queue::{LaneOptions, Queue};
+use stoq_testkit::services::{Process, RabbitMq, RabbitMqOptions, Redis};
+
+use crate::support::{Ended, PATIENCE, responses_in, run, stoq, text};
+
+/// What is run on payloads: enough to take archives apart, without rules whose compilation is most of a start.
+pub(crate) const ROUTES: &str = "[routes]\nalways = [\"hash\", \"mimetype\"]\ndispatchers = [\"rules\"]\n";
+
+/// Brokers that a fleet can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    RabbitMq,
+}
+
+impl Kind {
+    /// The broker of that name.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        match name {
+            "rabbitmq" => Some(Self::RabbitMq),
+            _ => None,
+        }
+    }
+}
+
+/// A running broker.
+pub(crate) enum Broker {
+    RabbitMq(Box<RabbitMq>),
+}
+
+impl Broker {
+    async fn start(kind: Kind) -> Self {
+        match kind {
+            // A heartbeat of five seconds is the clients'; deliveries that hang must come back within the test.
+            Kind::RabbitMq => {
+                let options = RabbitMqOptions { consumer_timeout: Some(60_000), ..RabbitMqOptions::default() };
+                Self::RabbitMq(Box::new(RabbitMq::start_with(options).await))
+            }
+        }
+    }
+
+    /// Its table in a configuration.
+    pub(crate) fn table(&self, name: &str) -> String {
+        match self {
+            Self::RabbitMq(server) => format!(
+                "[queues.{name}.rabbitmq]\naddresses = [\"{}\"]\nuser = \"{}\"\npassword = \"{}\"\nheartbeat = \"5 s\"\n",
+                server.address(),
+                server.user(),
+                server.password()
+            ),
+        }
+    }
+
+    /// A client that is not the fleet's own: its queues begin with `prefix`.
+    fn client(&self, prefix: &str) -> Arc<dyn stoq_api::queue::Broker> {
+        match self {
+            Self::RabbitMq(server) => {
+                let registration = stoq_rabbitmq::registration();
+                open(
+                    &registration,
+                    json!({
+                        "addresses": [server.address()],
+                        "user": server.user(),
+                        "password": server.password(),
+                        "prefix": prefix,
+                    }),
+                )
+            }
+        }
+    }
+
+    /// Kills it with signal 9 and starts it again on the same data.
+    pub(crate) async fn crash(&mut self) {
+        match self {
+            Self::RabbitMq(server) => {
+                server.kill();
+                server.restart().await;
+            }
+        }
+    }
+}
+
+/// Servers, a configuration that names them, and folders that all roles share.
+pub(crate) struct Fleet {
+    pub(crate) broker: Broker,
+    pub(crate) redis: Redis,
+    dir: tempfile::TempDir,
+    started: usize,
+}
+
+impl Fleet {
+    /// Starts the servers and writes the configuration: one connector into a folder, and whatever `more` says.
+    pub(crate) async fn start(kind: Kind, more: &str) -> Self {
+        let (broker, redis) = tokio::join!(Broker::start(kind), Redis::start());
+        let dir = tempfile::tempdir().unwrap();
+        let this = Self { broker, redis, dir, started: 0 };
+        let configuration = format!(
+            "{ROUTES}\n[fleet]\nqueue = \"main\"\nledger = \"main\"\nstore = \"main\"\n\n{}\n[ledgers.main.redis]\nurls = \
+             [\"{}\"]\n\n[stores.main.local]\npath = \"{}\"\n\n[connectors.out.filedir]\nresults_dir = \"{}\"\n\n{more}\n",
+            this.broker.table("main"),
+            this.redis.address(),
+            text(&this.path("payloads")),
+            text(&this.path("out")),
+        );
+        std::fs::write(this.configuration(), configuration).unwrap();
+        this
+    }
+
+    /// A path that all roles share.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The configuration file.
+    pub(crate) fn configuration(&self) -> PathBuf {
+        self.path("stoq.toml")
+    }
+
+    /// Starts a role in a data directory of its own.
+    pub(crate) fn role(&mut self, role: &str, more: &[&str]) -> Process {
+        self.started += 1;
+        let own = self.path(&format!("{role}-{}", self.started));
+        std::fs::create_dir(&own).unwrap();
+        let configuration = self.configuration();
+        let mut args = vec![role, "--config-file", text(&configuration)];
+        if role != "setup" {
+            args.extend(["--data-dir", text(&own)]);
+        }
+        args.extend(more);
+        Process::spawn(stoq(&args), &own.with_extension("log"))
+    }
+
+    /// Runs a command of an operator to its end.
+    pub(crate) fn command(&self, args: &[&str]) -> Ended {
+        let (configuration, own) = (self.configuration(), self.path("operator"));
+        let mut all = args.to_vec();
+        all.extend(["--config-file", text(&configuration)]);
+        if args[0] != "setup" {
+            all.extend(["--data-dir", text(&own)]);
+        }
+        run(stoq(&all))
+    }
+
+    /// Responses that were delivered.
+    pub(crate) fn responses(&self) -> Vec<Value> {
+        responses_in(&self.path("out"))
+    }
+
+    /// How many there are, without reading them.
+    pub(crate) fn response_count(&self) -> usize {
+        count(&self.path("out"))
+    }
+
+    /// Fails unless nothing waits on any lane and no scan is open.
+    pub(crate) fn is_idle(&self) -> bool {
+        let status = self.command(&["status", "--json"]).expect(0).response();
+        let lanes = status["lanes"].as_object().unwrap();
+        let waits = lanes.iter().filter(|(name, _)| *name != "dead");
+        waits.into_iter().all(|(_, lane)| lane["waiting"] == 0 && lane["held"] == 0) && status["open_scans"] == 0
+    }
+}
+
+/// A queue of other people, made and ready to be published to. Its one subscription is called `main`.
+pub(crate) async fn intake_of(fleet: &Fleet, prefix: &str, name: &str) -> Arc<dyn Queue> {
+    let queue = fleet.broker.client(prefix).lane(name, LaneOptions::default());
+    queue.declare(&["main"]).await.unwrap();
+    queue
+}
+
+fn open(registration: &BrokerRegistration, options: Value) -> Arc<dyn stoq_api::queue::Broker> {
+    let Value::Object(options) = options else { panic!("options are an object") };
+    (registration.open)(&options).unwrap()
+}
+
+fn count(dir: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    entries.flatten().filter(|entry| !entry.file_name().to_string_lossy().starts_with('.')).count()
+}
+
+/// Waits until a role has ended by itself, and expects that it did well.
+pub(crate) async fn ends_well(what: &str, mut process: Process) {
+    let limit = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = process.exited() {
+            assert!(status.success(), "{what} ended with {status}:\n{}", process.log());
+            return;
+        }
+        assert!(tokio::time::Instant::now() < limit, "{what} did not end:\n{}", process.log());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// Asks a role to end, and expects that it does so well.
+pub(crate) async fn stops_well(what: &str, mut process: Process) {
+    process.stop(PATIENCE).await;
+    let status = process.exited();
+    assert!(status.is_some_and(|s| s.success()), "{what} ended with {status:?}:\n{}", process.log());
+    assert!(!process.log().contains("panicked"), "{what}:\n{}", process.log());
+}
