@@ -17,6 +17,9 @@ const TOOLS: &[Tool] = &[
     Tool { program: "exiftool", package: "libimage-exiftool-perl" },
     Tool { program: "rabbitmq-server", package: "rabbitmq-server" },
     Tool { program: "redis-server", package: "redis-server" },
+    // Not a program, but what building the client of Kafka looks for.
+    Tool { program: "/usr/include/openssl/ssl.h", package: "libssl-dev" },
+    Tool { program: "pkg-config", package: "pkg-config" },
     Tool { program: "java", package: "default-jre-headless" },
     Tool { program: "mvn", package: "maven" },
 ];

@@ -24,7 +24,7 @@ const LEASE: &str = "stoq:1:";
 /// Events of an idle client that are thrown away in a row.
 const STALE_EVENTS: usize = 64;
 
-/// Between two questions to a coordinator that does not know yet that it is one.
+/// Between two questions to a coordinator or leader that does not know yet that it is one.
 const COORDINATOR: Duration = Duration::from_millis(50);
 
 /// A client that publishes and asks about topics.
@@ -155,7 +155,7 @@ fn misconfigured(why: String) -> Fault {
     Fault::new(FaultKind::Misconfigured, format!("a kafka client cannot be made: {why}"))
 }
 
-/// Asks a group's coordinator, again while it is only just getting to know that it is one.
+/// Asks a group's coordinator or a partition's leader, again while it is only just getting to know that it is one.
 ///
 /// # Errors
 /// Those of `ask`; what passes by itself only after `limit`.
@@ -171,6 +171,8 @@ pub(crate) fn patiently<T>(limit: Duration, mut ask: impl FnMut() -> KafkaResult
                     | RDKafkaErrorCode::CoordinatorNotAvailable
                     | RDKafkaErrorCode::CoordinatorLoadInProgress
                     | RDKafkaErrorCode::WaitingForCoordinator
+                    | RDKafkaErrorCode::NotLeaderForPartition
+                    | RDKafkaErrorCode::LeaderNotAvailable
             )
         );
         if !passes || Instant::now() >= end {

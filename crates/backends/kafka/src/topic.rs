@@ -272,10 +272,15 @@ pub(crate) fn edges(link: &Link, topic: &str, found: &Topic, edge: Offset) -> Re
     drain(&probe);
     let mut asked = list(topic, found);
     asked.set_all_offsets(edge).map_err(failed)?;
-    let answer = probe.offsets_for_times(asked, link.settings.timeout).map_err(failed)?;
+    let limit = link.settings.timeout;
+    let ask = || {
+        let answer = probe.offsets_for_times(asked.clone(), limit)?;
+        answer.elements().iter().try_for_each(|element| element.error())?;
+        Ok(answer)
+    };
+    let answer = patiently(limit, ask).map_err(failed)?;
     let mut offsets = BTreeMap::new();
     for element in answer.elements() {
-        element.error().map_err(failed)?;
         if let Offset::Offset(offset) = element.offset() {
             offsets.insert(element.partition(), offset);
         }

@@ -20,6 +20,8 @@ fn client(server: &Kafka, partitions: u32) -> Arc<dyn Broker> {
     let Value::Object(options) = json!({
         "servers": [server.address()], "prefix": format!("suite{partitions}"), "partitions": partitions,
         "replication": 1, "min_insync": 1,
+        // Nothing here waits for either to pass; on a machine that is busy with other tests the defaults might.
+        "timeout": 60.0, "session_timeout": 45.0,
     }) else {
         panic!("options are a table");
     };
