@@ -76,7 +76,9 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
         LogLevel::Off => (LevelFilter::OFF, LevelFilter::OFF),
     };
-    Targets::new().with_default(others).with_target("stoq", own)
+    // Warns with the whole content of a message that nobody subscribes to, which is hostile and may be large.
+    let quiet = others.min(LevelFilter::ERROR);
+    Targets::new().with_default(others).with_target("stoq", own).with_target("lapin::returned_messages", quiet)
 }
 
 /// Makes writers that take one event each.
@@ -174,6 +176,7 @@ mod tests {
             debug!("own debug");
             info!(target: "lapin::channel", "library info");
             warn!(target: "lapin::channel", "library warning");
+            warn!(target: "lapin::returned_messages", "a message's content");
         };
         let shown = |level| logged(LogFormat::Text, level, write).lines().count();
         assert_eq!(shown(LogLevel::Off), 0);

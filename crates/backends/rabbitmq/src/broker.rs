@@ -26,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Arc<Settings>,
     pub(crate) publish: Link,
     pub(crate) consume: Link,
+    /// Ends subscribers, who still tell the broker their last verdicts then.
     pub(crate) closed: CancellationToken,
     /// What has to be done before the connections may be closed.
     pub(crate) tasks: TaskTracker,
@@ -38,13 +39,11 @@ impl RabbitMq {
     /// One of them is unknown or cannot be used; the text names it.
     pub fn open(options: &Options) -> Result<Self, BuildError> {
         let settings = Arc::new(Settings::read(options)?);
-        // Subscribers end first, and are told by a token of their own.
-        let (closed, links) = (CancellationToken::new(), CancellationToken::new());
         let shared = Shared {
-            publish: Link::new(Arc::clone(&settings), "publish", links.clone()),
-            consume: Link::new(Arc::clone(&settings), "consume", links),
+            publish: Link::new(Arc::clone(&settings), "publish"),
+            consume: Link::new(Arc::clone(&settings), "consume"),
             settings,
-            closed,
+            closed: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
         Ok(Self { shared: Arc::new(shared) })

@@ -17,7 +17,6 @@ use stoq_runtime::secret::Secret;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::config::{Address, Password, Settings};
 use crate::fault::fault;
@@ -34,12 +33,12 @@ const FILE_LIMIT: u64 = 4 << 20;
 pub(crate) struct Link {
     settings: Arc<Settings>,
     purpose: &'static str,
-    closed: CancellationToken,
     state: tokio::sync::Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    closed: bool,
     live: Option<Arc<Live>>,
     /// The address that is tried first.
     address: usize,
@@ -55,8 +54,8 @@ pub(crate) struct Live {
 }
 
 impl Link {
-    pub(crate) fn new(settings: Arc<Settings>, purpose: &'static str, closed: CancellationToken) -> Self {
-        Self { settings, purpose, closed, state: tokio::sync::Mutex::default() }
+    pub(crate) fn new(settings: Arc<Settings>, purpose: &'static str) -> Self {
+        Self { settings, purpose, state: tokio::sync::Mutex::default() }
     }
 
     /// A new channel, with the connection that it belongs to.
@@ -73,7 +72,7 @@ impl Link {
     /// The connection; makes one if there is none.
     pub(crate) async fn live(&self) -> Result<Arc<Live>, Fault> {
         let mut state = self.state.lock().await;
-        if self.closed.is_cancelled() {
+        if state.closed {
             return Err(Fault::new(FaultKind::Unavailable, "the connection to rabbitmq was closed"));
         }
         if let Some(live) = state.live.as_ref().filter(|live| live.connection.status().connected()) {
@@ -100,8 +99,9 @@ impl Link {
 
     /// Closes it for good.
     pub(crate) async fn close(&self) {
-        let live = self.state.lock().await.live.take();
-        let Some(live) = live else { return };
+        let mut state = self.state.lock().await;
+        state.closed = true;
+        let Some(live) = state.live.take() else { return };
         let ended = timeout(FAREWELL, live.connection.close(200, "done".into())).await;
         if !matches!(ended, Ok(Ok(()))) {
             live.shut();

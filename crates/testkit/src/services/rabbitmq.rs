@@ -77,11 +77,11 @@ impl RabbitMq {
             let identity = authority.server();
             (authority, identity)
         });
-        let all_cores = options.all_cores;
+        let given = options.clone();
         let server = Service::new(
             "rabbitmq",
             PORTS,
-            move |place| server_command(place, all_cores),
+            move |place| server_command(place, &given),
             |place| Box::pin(async move { answers(&place).await }),
         );
         let place = server.place();
@@ -224,14 +224,18 @@ fn environment(place: &Place) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn server_command(place: &Place, all_cores: bool) -> Command {
+fn server_command(place: &Place, options: &RabbitMqOptions) -> Command {
     let mut command = Command::new(script("rabbitmq-server"));
     command.envs(environment(place)).current_dir(&place.directory);
     // Makes the script become the server instead of waiting for it.
     command.env("RUNNING_UNDER_SYSTEMD", "1").env_remove("NOTIFY_SOCKET");
-    let distribution = format!("-setcookie {COOKIE} -start_epmd false -kernel inet_dist_use_interface {{127,0,0,1}}");
-    command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", distribution);
-    if !all_cores {
+    let mut arguments = format!("-setcookie {COOKIE} -start_epmd false -kernel inet_dist_use_interface {{127,0,0,1}}");
+    if let Some(milliseconds) = options.consumer_timeout {
+        // How often it looks; once a minute by default.
+        let _infallible = write!(arguments, " -rabbit channel_tick_interval {}", (milliseconds / 2).max(1));
+    }
+    command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", arguments);
+    if !options.all_cores {
         command.env("RABBITMQ_SERVER_ERL_ARGS", "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none");
     }
     command

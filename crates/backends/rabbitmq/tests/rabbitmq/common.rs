@@ -1,6 +1,4 @@
 //! A server that the tests of one file share, and clients of it.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests, though they are not marked as such")]
-#![expect(dead_code, reason = "each file of tests uses some of them")]
 
 use serde_json::{Map, Value, json};
 use stoq_api::queue::{Deliveries, Delivery};

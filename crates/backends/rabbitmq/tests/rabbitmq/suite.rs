@@ -1,7 +1,4 @@
 //! The queue suite on a real server, which is crashed, and by clients that are.
-#![expect(clippy::unwrap_used, reason = "harness functions are test code, though they are not marked as such")]
-
-mod common;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +9,8 @@ use stoq_api::queue::{Broker, LaneOptions, Queue};
 use stoq_rabbitmq::RabbitMq;
 use stoq_testkit::services::{Proxy, RabbitMq as Server};
 use stoq_testkit::{QueueHarness, queue_suite};
+
+use crate::common;
 
 /// What `reopen` ends.
 enum End {
