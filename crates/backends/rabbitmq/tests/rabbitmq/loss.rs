@@ -8,7 +8,8 @@ use serde_json::json;
 use stoq_api::FaultKind;
 use stoq_api::queue::{Broker, LaneOptions, Message, Prefetch, Queue};
 use stoq_testkit::services::{Proxy, RabbitMq as Server, RabbitMqOptions};
-use stoq_testkit::wait::{must_end, until};
+use stoq_testkit::wait::{PATIENCE, must_end, until};
+use tokio::time::timeout;
 
 use crate::common::{client, next, options, server, with};
 
@@ -24,7 +25,7 @@ async fn publish(lane: &dyn Queue, message: &Message) {
             tokio::time::sleep(PAUSE).await;
         }
     };
-    must_end("publishing", published).await;
+    timeout(PATIENCE * 3, published).await.expect("publishing succeeds when the broker is back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,8 +118,7 @@ async fn a_line_that_goes_silent_is_given_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_down_is_waited_for() {
     let mut server = Server::start().await;
-    // A queue that is published to before it has found its leader may never confirm.
-    let options = with(options(&server), json!({"confirm_timeout": 3}));
+    let options = with(options(&server), json!({"confirm_timeout": 12}));
     server.stop().await;
     let client = client(&options);
     let lane = client.lane("late", LaneOptions::default());
@@ -135,8 +135,9 @@ async fn a_broker_that_is_down_is_waited_for() {
     let held = next(&mut deliveries).await;
     assert!(held.first);
 
-    // While it is down again, and in the middle of publishing.
-    server.kill();
+    // While it is down again, and in the middle of publishing. Stopped in good order: version 3.10 may not find the leader
+    // of a queue again if it is killed within seconds of making it. The suite kills it.
+    server.stop().await;
     let publishing = {
         let lane = Arc::clone(&lane);
         tokio::spawn(async move { publish(&*lane, &Message::new("patient", "")).await })
@@ -144,7 +145,6 @@ async fn a_broker_that_is_down_is_waited_for() {
     until("the loss is noticed", || async { held.extend().await.is_err() }).await;
     assert!(held.ack().await.is_err(), "the broker took it back");
     server.restart().await;
-    publishing.await.unwrap();
     let mut seen = BTreeSet::new();
     while seen.len() < 2 {
         let delivery = next(&mut deliveries).await;
@@ -152,6 +152,7 @@ async fn a_broker_that_is_down_is_waited_for() {
         seen.insert(delivery.message.id.clone());
         delivery.ack().await.unwrap();
     }
+    publishing.await.unwrap();
 }
 
 #[tokio::test]
