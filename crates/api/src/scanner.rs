@@ -11,6 +11,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 
 use crate::budget::SpentKind;
+use crate::digest::Sha256;
 use crate::finding::Finding;
 use crate::payload::{Ancestor, PayloadMeta, RequestMeta};
 
@@ -20,6 +21,8 @@ pub struct Payload<'a> {
     pub serial: u64,
     /// The bytes.
     pub content: &'a [u8],
+    /// Their digest, where whoever asks has computed it already over the very same bytes.
+    pub sha256: Option<Sha256>,
     /// Its metadata.
     pub meta: &'a PayloadMeta,
     /// The request's metadata.

@@ -53,7 +53,7 @@ pub struct Hints {
 /// # Errors
 /// The jail could not run anything for longer than a worker waits; that says nothing of the payloads.
 pub async fn examine(around: &Surroundings, fetches: Vec<Fetch>) -> Result<Vec<(Task, Examined)>, Fault> {
-    let (deep, wanted): (Vec<bool>, Vec<Header>) = fetches.iter().map(|f| (too_deep(&f.task), header(&f.task))).unzip();
+    let (deep, wanted): (Vec<bool>, Vec<Header>) = fetches.iter().map(|f| (too_deep(&f.task), header(f))).unzip();
     let mut items = Vec::with_capacity(fetches.len());
     for ((fetch, header), deep) in fetches.iter().zip(&wanted).zip(&deep) {
         if !deep && worth_a_visit(header) {
@@ -94,7 +94,8 @@ fn too_deep(task: &Task) -> bool {
     task.depth > task.scan.budgets.max_depth
 }
 
-fn header(task: &Task) -> Header {
+fn header(fetch: &Fetch) -> Header {
+    let task = &fetch.task;
     let mut wanted = Vec::new();
     if task.payload_meta.should_scan {
         if task.is_root() {
@@ -104,6 +105,7 @@ fn header(task: &Task) -> Header {
             .extend(task.payload_meta.dispatch_to.iter().map(|w| (w.clone(), "dispatch_to of its origin".to_owned())));
     }
     Header {
+        sha256: fetch.sha256,
         meta: task.payload_meta.clone(),
         request_meta: task.scan.request_meta.clone(),
         ancestors: task.ancestors.clone(),

@@ -287,6 +287,7 @@ impl Visit<'_> {
         Payload {
             serial: self.serial,
             content: self.item.content,
+            sha256: Some(self.header.sha256),
             meta: &self.header.meta,
             request_meta: &self.header.request_meta,
             ancestors: &self.header.ancestors,

@@ -73,6 +73,7 @@ fn run(plugins: &[Built], content: &[u8]) -> usize {
     let payload = Payload {
         serial: SERIAL.fetch_add(1, Ordering::Relaxed),
         content,
+        sha256: None,
         meta: &meta,
         request_meta: &request_meta,
         ancestors: &[],

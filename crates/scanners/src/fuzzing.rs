@@ -68,6 +68,7 @@ fn plugin_with(name: &str, data: &[u8], meta: &PayloadMeta) -> Vec<MemoryChild> 
     let payload = Payload {
         serial: 0,
         content: data,
+        sha256: None,
         meta,
         request_meta: &request_meta,
         ancestors: &[],

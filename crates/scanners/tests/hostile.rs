@@ -39,6 +39,7 @@ fn scan(scanner: &dyn Scanner, content: &[u8], mimetype: &str, deadline: Instant
     let payload = Payload {
         serial: 1,
         content,
+        sha256: None,
         meta: &meta,
         request_meta: &request_meta,
         ancestors: &[],
@@ -125,6 +126,7 @@ fn samples_of_one_format_do_no_harm_to_the_reader_of_another() {
         let payload = Payload {
             serial: 1,
             content: bytes,
+            sha256: None,
             meta: &meta,
             request_meta: &request_meta,
             ancestors: &[],

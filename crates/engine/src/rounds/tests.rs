@@ -126,6 +126,7 @@ struct Case {
 impl Case {
     fn new(plan: Plan) -> Self {
         let header = Header {
+            sha256: stoq_api::Sha256::of(b""),
             meta: PayloadMeta::default(),
             request_meta: stoq_api::RequestMeta::default(),
             ancestors: Vec::new(),
@@ -138,6 +139,7 @@ impl Case {
 
     fn run(mut self, content: &[u8]) -> Report {
         let hello = build(&serde_json::to_vec(&self.plan).unwrap(), &registry()).unwrap();
+        self.header.sha256 = stoq_api::Sha256::of(content);
         let header = serde_json::to_vec(&self.header).unwrap();
         let item = Item { header: &header, content, excluded: &self.excluded };
         let workload: Box<dyn Workload> = hello.workload;

@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use stoq_api::{Ancestor, Finding, NotRun, PayloadMeta, RequestMeta, Run};
+use stoq_api::{Ancestor, Finding, NotRun, PayloadMeta, RequestMeta, Run, Sha256};
 
 /// Told to the rounds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Header {
+    /// The content's digest, computed outside of the slot.
+    pub(crate) sha256: Sha256,
     /// The payload's metadata.
     pub(crate) meta: PayloadMeta,
     /// The request's metadata.

@@ -33,6 +33,7 @@ fn run(content: &[u8], options: &Value, remaining: Remaining, deadline: Option<I
     let payload = Payload {
         serial: 1,
         content,
+        sha256: None,
         meta: &meta,
         request_meta: &request_meta,
         ancestors: &[],

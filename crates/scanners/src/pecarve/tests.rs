@@ -21,6 +21,7 @@ fn run(pe_headers: &str, content: &[u8]) -> Answer {
     let payload = Payload {
         serial: 1,
         content,
+        sha256: None,
         meta: &PayloadMeta::default(),
         request_meta: &RequestMeta::default(),
         ancestors: &[],

@@ -21,6 +21,7 @@ fn run_with(options: Value, allowed: u64, message: &[u8]) -> Result<Answer, Scan
     let payload = Payload {
         serial: 1,
         content: message,
+        sha256: None,
         meta: &PayloadMeta::default(),
         request_meta: &RequestMeta::default(),
         ancestors: &[],

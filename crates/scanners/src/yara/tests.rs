@@ -37,6 +37,7 @@ fn with_payload<T>(
     let payload = Payload {
         serial,
         content,
+        sha256: None,
         meta,
         request_meta: &request_meta,
         ancestors: &[],
