@@ -10,12 +10,16 @@
 //! | 16 | payload id |
 //! | 4 | length of the header, little endian |
 //! | 4 | length of the inline bytes, little endian |
-//! | … | the header: a [`Task`] as JSON |
+//! | … | the header: a [`Task`] as JSON; without its `scan` where that is the same as in the frame before |
 //! | … | the inline bytes |
 //!
 //! The first six rows (the prelude) never change in any version, so that any version can settle a frame as an error. A
 //! new header version gets a number, a fixture under `testdata/` that is committed for good, and a reader for every older
 //! one.
+
+mod header;
+
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
@@ -83,14 +87,17 @@ pub fn encode(tasks: &[Task]) -> Result<Bytes, EnvelopeError> {
         return Err(EnvelopeError::TooLarge("tasks"));
     }
     let mut out = BytesMut::with_capacity(tasks.iter().map(|t| PRELUDE + 700 + t.inline.len()).sum());
+    let mut before: Option<&Task> = None;
     for task in tasks {
+        let said = before.replace(task).is_some_and(|before| same_scan(before, task));
         let start = out.len();
         out.put_slice(MAGIC);
         out.put_u16_le(VERSION);
         out.put_slice(task.scan_id.0.as_bytes());
         out.put_slice(task.payload_id.0.as_bytes());
         out.put_u64_le(0);
-        serde_json::to_writer((&mut out).writer(), task).map_err(|e| EnvelopeError::Header(e.to_string()))?;
+        serde_json::to_writer((&mut out).writer(), &header::Out::of(task, said))
+            .map_err(|e| EnvelopeError::Header(e.to_string()))?;
         let header = out.len() - start - PRELUDE;
         if header > MAX_HEADER {
             return Err(EnvelopeError::TooLarge("header"));
@@ -111,7 +118,7 @@ pub fn encode(tasks: &[Task]) -> Result<Bytes, EnvelopeError> {
 /// # Errors
 /// The message is not a sequence of frames.
 pub fn decode(message: &Bytes) -> Result<Vec<Envelope>, EnvelopeError> {
-    let mut frames = Vec::new();
+    let mut frames: Vec<Envelope> = Vec::new();
     let mut at = 0;
     while at < message.len() {
         if frames.len() == MAX_TASKS {
@@ -136,7 +143,8 @@ pub fn decode(message: &Bytes) -> Result<Vec<Envelope>, EnvelopeError> {
         if message.len() - body < header + inline {
             return Err(EnvelopeError::Short { at: message.len() });
         }
-        let task = read_task(version, &message[body..body + header], scan_id, payload_id).map(|mut task| {
+        let before = frames.last().and_then(|frame| frame.task.as_ref().ok()).map(|task| &**task);
+        let task = read_task(version, &message[body..body + header], (scan_id, payload_id), before).map(|mut task| {
             task.inline = message.slice(body + header..body + header + inline);
             Box::new(task)
         });
@@ -146,14 +154,30 @@ pub fn decode(message: &Bytes) -> Result<Vec<Envelope>, EnvelopeError> {
     Ok(frames)
 }
 
-fn read_task(version: u16, header: &[u8], scan: ScanId, payload: PayloadId) -> Result<Task, EnvelopeError> {
+/// Whether both tasks carry the same of their scan, so that the second need not say it again.
+fn same_scan(before: &Task, task: &Task) -> bool {
+    before.scan_id == task.scan_id && (Arc::ptr_eq(&before.scan, &task.scan) || before.scan == task.scan)
+}
+
+fn read_task(
+    version: u16,
+    header: &[u8],
+    ids: (ScanId, PayloadId),
+    before: Option<&Task>,
+) -> Result<Task, EnvelopeError> {
     match version {
         0 => Err(EnvelopeError::Header("version 0 was never used".into())),
         1 => {
-            let task: Task = serde_json::from_slice(header).map_err(|e| EnvelopeError::Header(e.to_string()))?;
-            if task.scan_id != scan || task.payload_id != payload {
+            let mut header: header::In =
+                serde_json::from_slice(header).map_err(|e| EnvelopeError::Header(e.to_string()))?;
+            if (header.scan_id, header.payload_id) != ids {
                 return Err(EnvelopeError::Header("its ids differ from the prelude's".into()));
             }
+            let said = before.filter(|before| before.scan_id == header.scan_id).map(|before| Arc::clone(&before.scan));
+            let Some(scan) = header.scan.take().map(Arc::new).or(said) else {
+                return Err(EnvelopeError::Header("missing field `scan`, and no frame before says it".into()));
+            };
+            let task = header.task(scan);
             if has_deep_metadata(&task) {
                 return Err(EnvelopeError::Header(format!("its metadata is nested deeper than {MAX_NESTING}")));
             }
@@ -161,6 +185,13 @@ fn read_task(version: u16, header: &[u8], scan: ScanId, payload: PayloadId) -> R
         }
         newer => Err(EnvelopeError::Newer(newer)),
     }
+}
+
+/// The task of a header that stands alone, without the checks that reading a lane makes.
+pub(crate) fn header_alone(header: &[u8]) -> Option<Task> {
+    let mut header: header::In = serde_json::from_slice(header).ok()?;
+    let scan = header.scan.take()?;
+    Some(header.task(Arc::new(scan)))
 }
 
 fn has_deep_metadata(task: &Task) -> bool {

@@ -27,8 +27,8 @@ impl Json {
 
     /// The text of `value`.
     pub fn of(value: &Value) -> Self {
-        // A `Value` always has a text form, so this parses what was just written.
-        Self::parse(value.to_string()).unwrap_or_else(|_| Self(RawValue::NULL.to_owned()))
+        // A `Value` always has a text form: its keys are text.
+        serde_json::value::to_raw_value(value).map(Self).unwrap_or_else(|_| Self(RawValue::NULL.to_owned()))
     }
 
     /// The text.

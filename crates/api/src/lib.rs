@@ -24,6 +24,7 @@ pub mod payload;
 pub mod plugin;
 pub mod queue;
 pub mod response;
+pub mod results;
 pub mod scanner;
 pub mod stamp;
 pub mod store;

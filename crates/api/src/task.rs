@@ -1,5 +1,7 @@
 //! The envelope's content: what a worker needs to scan one payload of one scan.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,24 +13,21 @@ use crate::payload::{Ancestor, PayloadMeta, RequestMeta};
 use crate::stamp::Timestamp;
 
 /// Asks a worker to scan one payload. Everything but the inline bytes stands in the envelope's header.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Task {
     /// The scan.
     pub scan_id: ScanId,
     /// The payload.
     pub payload_id: PayloadId,
     /// What is the same for every task of the scan.
-    pub scan: ScanHead,
+    pub scan: Arc<ScanHead>,
     /// The payload that this one came from; none for a root.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<PayloadId>,
     /// The payloads above, root first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ancestors: Vec<Ancestor>,
     /// 0 for a root.
     pub depth: u16,
     /// The content's digest; absent where the reference was passed through and nobody has read the bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
     /// The content's size in bytes, as far as known.
     pub size: u64,
@@ -37,7 +36,6 @@ pub struct Task {
     /// How to treat the payload.
     pub payload_meta: PayloadMeta,
     /// Inline bytes; empty unless [`Location::Inline`].
-    #[serde(skip)]
     pub inline: Bytes,
 }
 

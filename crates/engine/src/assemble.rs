@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use stoq_api::ledger::{Completeness, FrozenScan};
 use stoq_api::response::{EngineInfo, PayloadResults, PluginsRun, RunInfo};
+use stoq_api::task::ScanHead;
 use stoq_api::{
-    Edge, ErrorEntry, Finding, FindingKind, Json, Named, Outcome, PayloadId, PayloadMeta, Response, Sha256, Task,
+    Edge, ErrorEntry, Finding, FindingKind, Json, Named, Outcome, PayloadId, PayloadMeta, Response, Run, ScanId,
+    Sha256, Task,
 };
 
 /// Names of one payload that are listed.
@@ -23,35 +25,81 @@ struct Place {
     names: Vec<String>,
 }
 
-/// The response of a frozen scan.
-pub fn assemble(scan: &FrozenScan, engine: &EngineInfo) -> Response {
-    let outcomes: HashMap<PayloadId, &Outcome> = scan.outcomes.iter().map(|o| (o.payload_id, o)).collect();
-    let places = arrange(scan, &outcomes);
-    let mut errors = Vec::new();
-    let mut results = Vec::with_capacity(places.len());
-    for place in places {
-        let outcome = outcomes.get(&place.id).copied();
-        if let Some(outcome) = outcome {
-            errors.extend(outcome.errors.iter().cloned());
+/// A frozen scan on its way to a response, one payload at a time.
+pub struct Assembly {
+    outcomes: HashMap<PayloadId, Outcome>,
+    places: std::vec::IntoIter<Place>,
+    /// Everything but the payloads.
+    frame: Response,
+}
+
+impl Assembly {
+    /// Puts the payloads of a frozen scan in order.
+    pub fn new(scan: FrozenScan, engine: &EngineInfo) -> Self {
+        let mut outcomes: HashMap<PayloadId, Outcome> = scan.outcomes.into_iter().map(|o| (o.payload_id, o)).collect();
+        let places = arrange(scan.scan_id, &scan.head, &outcomes);
+        let mut errors = Vec::new();
+        for place in &places {
+            if let Some(outcome) = outcomes.get_mut(&place.id) {
+                errors.append(&mut outcome.errors);
+            }
         }
-        results.push(payload(place, outcome));
+        errors.sort_by(|a: &ErrorEntry, b| {
+            (a.payload_id, &a.plugin_name, &a.error).cmp(&(b.payload_id, &b.plugin_name, &b.error))
+        });
+        let mut findings = Vec::new();
+        if scan.completeness == Completeness::Partial {
+            findings.push(out_of_time(&scan.head, scan.missing.len()));
+            errors.extend(scan.missing.iter().map(|id| missing_error(*id)).collect::<std::collections::BTreeSet<_>>());
+        }
+        let frame = Response {
+            results: Vec::new(),
+            time: scan.head.first_seen.iso(),
+            request_meta: scan.head.request_meta,
+            errors,
+            decorators: Named::default(),
+            scan_id: scan.scan_id,
+            complete: scan.completeness == Completeness::Complete,
+            findings,
+            engine: engine.clone(),
+        };
+        Self { outcomes, places: places.into_iter(), frame }
     }
-    errors.sort_by(|a, b| (a.payload_id, &a.plugin_name, &a.error).cmp(&(b.payload_id, &b.plugin_name, &b.error)));
-    let mut findings = Vec::new();
-    if scan.completeness == Completeness::Partial {
-        findings.push(out_of_time(scan));
-        errors.extend(scan.missing.iter().map(|id| missing_error(*id)).collect::<std::collections::BTreeSet<_>>());
+
+    /// The whole response in memory.
+    pub fn response(mut self) -> Response {
+        let results = self.by_ref().collect();
+        Response { results, ..self.frame }
     }
-    Response {
-        results,
-        request_meta: scan.head.request_meta.clone(),
-        errors,
-        time: scan.head.first_seen.iso(),
-        decorators: Named::default(),
-        scan_id: scan.scan_id,
-        complete: scan.completeness == Completeness::Complete,
-        findings,
-        engine: engine.clone(),
+
+    /// The response as compact JSON: what [`Assembly::response`] would be written as, without holding more than one
+    /// payload of it.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn write(mut self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        // The payloads come first in the document, so everything else follows the list that the frame has empty.
+        const HEAD: &str = "{\"results\":[";
+        out.extend_from_slice(HEAD.as_bytes());
+        let mut separator = "";
+        for payload in self.by_ref() {
+            out.extend_from_slice(separator.as_bytes());
+            serde_json::to_writer(&mut *out, &payload)?;
+            separator = ",";
+        }
+        let frame = serde_json::to_vec(&self.frame)?;
+        out.extend_from_slice(frame.strip_prefix(HEAD.as_bytes()).unwrap_or_default());
+        Ok(())
+    }
+}
+
+impl Iterator for Assembly {
+    type Item = PayloadResults;
+
+    fn next(&mut self) -> Option<PayloadResults> {
+        let place = self.places.next()?;
+        let outcome = self.outcomes.remove(&place.id);
+        Some(payload(place, outcome))
     }
 }
 
@@ -67,14 +115,13 @@ pub(crate) fn alone(task: &Task, outcome: &Outcome) -> PayloadResults {
         by: task.ancestors.last().map(|a| a.plugin.clone()).into_iter().collect(),
         names: Vec::new(),
     };
-    payload(place, Some(outcome))
+    payload(place, Some(outcome.clone()))
 }
 
-fn out_of_time(scan: &FrozenScan) -> Finding {
+fn out_of_time(head: &ScanHead, missing: usize) -> Finding {
     let detail = format!(
-        "the scan was given up after {} s with {} of its payloads outstanding",
-        scan.head.budgets.max_seconds,
-        scan.missing.len()
+        "the scan was given up after {} s with {missing} of its payloads outstanding",
+        head.budgets.max_seconds
     );
     Finding::new(FindingKind::TimeLimit, detail)
 }
@@ -89,17 +136,17 @@ fn missing_error(id: PayloadId) -> ErrorEntry {
 
 /// Breadth first from the roots; children by (plugin, ordinal). A child whose content equals a root's, treated the same
 /// way, is that root.
-fn arrange(scan: &FrozenScan, outcomes: &HashMap<PayloadId, &Outcome>) -> Vec<Place> {
+fn arrange(scan: ScanId, head: &ScanHead, outcomes: &HashMap<PayloadId, Outcome>) -> Vec<Place> {
+    let has_children = outcomes.values().any(|outcome| !outcome.edges.is_empty());
     let mut folded: HashMap<PayloadId, PayloadId> = HashMap::new();
     let mut places: Vec<Place> = Vec::new();
     let mut index: HashMap<PayloadId, usize> = HashMap::new();
     let mut waiting = VecDeque::new();
-    for root in &scan.head.roots {
+    for root in &head.roots {
         let outcome = outcomes.get(&root.id);
         let sha256 = outcome.and_then(|o| o.sha256).or(root.sha256);
-        if let Some(sha256) = sha256 {
-            let twin =
-                PayloadId::child(scan.scan_id, &sha256, root.payload_meta.should_scan, &root.payload_meta.dispatch_to);
+        if let (Some(sha256), true) = (sha256, has_children) {
+            let twin = PayloadId::child(scan, &sha256, root.payload_meta.should_scan, &root.payload_meta.dispatch_to);
             folded.entry(twin).or_insert(root.id);
         }
         index.insert(root.id, places.len());
@@ -161,12 +208,11 @@ fn arrive(place: &mut Place, parent: PayloadId, edge: &Edge) {
     }
 }
 
-fn payload(place: Place, outcome: Option<&Outcome>) -> PayloadResults {
-    let mut meta = place.meta;
+fn payload(place: Place, outcome: Option<Outcome>) -> PayloadResults {
     let mut result = PayloadResults {
         size: place.size,
         payload_id: place.id,
-        payload_meta: PayloadMeta::default(),
+        payload_meta: place.meta,
         plugins_run: PluginsRun::default(),
         extracted_from: place.from,
         extracted_by: place.by,
@@ -182,40 +228,33 @@ fn payload(place: Place, outcome: Option<&Outcome>) -> PayloadResults {
     match outcome {
         None => result.findings.push(Finding::new(FindingKind::Missing, "nobody finished scanning this payload")),
         Some(outcome) => {
-            meta.should_archive &= outcome.should_archive;
+            result.payload_meta.should_archive &= outcome.should_archive;
             fill(&mut result, outcome);
         }
     }
-    result.payload_meta = meta;
     result
 }
 
-fn fill(result: &mut PayloadResults, outcome: &Outcome) {
-    let mut runs: Vec<&stoq_api::Run> = outcome.runs.iter().collect();
+fn fill(result: &mut PayloadResults, outcome: Outcome) {
+    let Outcome { mut runs, mut not_run, archivers, findings, .. } = outcome;
     runs.sort_by(|a, b| (a.round, &a.plugin).cmp(&(b.round, &b.plugin)));
-    for run in runs {
-        result.plugins_run.workers.push(run.plugin.clone());
-        if let Some(json) = &run.result {
-            result.workers.push(run.plugin.clone(), json.clone());
+    for Run { plugin, round, why, status, micros, result: json } in runs {
+        result.plugins_run.workers.push(plugin.clone());
+        if let Some(json) = json {
+            result.workers.push(plugin.clone(), json);
         }
-        result.runs.push(RunInfo {
-            plugin: run.plugin.clone(),
-            round: run.round,
-            why: run.why.clone(),
-            status: run.status,
-            micros: run.micros,
-        });
+        result.runs.push(RunInfo { plugin, round, why, status, micros });
     }
-    let archivers: BTreeMap<&str, &Option<Json>> = outcome.archivers.iter().collect();
+    let archivers: BTreeMap<String, Option<Json>> = archivers.0.into_iter().collect();
     for (name, said) in archivers {
-        result.plugins_run.archivers.push(name.to_owned());
+        result.plugins_run.archivers.push(name.clone());
         if let Some(json) = said {
-            result.archivers.push(name, json.clone());
+            result.archivers.push(name, json);
         }
     }
-    result.not_run = outcome.not_run.clone();
-    result.not_run.sort_by(|a, b| a.plugin.cmp(&b.plugin));
-    result.findings = outcome.findings.clone();
+    not_run.sort_by(|a, b| a.plugin.cmp(&b.plugin));
+    result.not_run = not_run;
+    result.findings = findings;
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use stoq_api::scanner::Remaining;
 use stoq_api::{Content, Fault, FaultKind, Finding, FindingKind, Outcome, PayloadId, PayloadMeta, Sha256, Task};
 use stoq_jail::{Answer, JobItem, StopReason};
 
-use self::report::Merged;
+use self::report::{Merged, Pending};
 use crate::rounds::wire::Header;
 use crate::surroundings::Surroundings;
 
@@ -61,11 +61,24 @@ pub async fn examine(around: &Surroundings, fetches: Vec<Fetch>) -> Result<Vec<(
         }
     }
     let mut answers = run(around, items).await?.into_iter();
-    let visits = fetches.into_iter().zip(wanted).zip(deep).map(|((fetch, header), deep)| {
+    let mut done = Vec::with_capacity(fetches.len());
+    let mut open = Vec::new();
+    for ((fetch, header), deep) in fetches.into_iter().zip(wanted).zip(deep) {
         let answer = if !deep && worth_a_visit(&header) { answers.next() } else { None };
-        one(around, fetch, header, answer, deep)
-    });
-    futures::future::try_join_all(visits).await
+        let mut merged = begin(&fetch, deep);
+        let pending = answer.and_then(|answer| merged.take(around, answer, &fetch.remaining, &fetch.task));
+        let pending = pending.filter(|pending| !pending.is_nothing());
+        if pending.is_none() && !is_archived(around, &fetch.task, &merged.outcome) {
+            // Most payloads end here, and none of them is worth a future of its own.
+            done.push(Some((fetch.task, merged.finish())));
+        } else {
+            open.push(go_on(around, fetch, header, merged, pending));
+            done.push(None);
+        }
+    }
+    let mut later = futures::future::try_join_all(open).await?.into_iter();
+    // As many are open as places are empty.
+    Ok(done.into_iter().filter_map(|done| done.or_else(|| later.next())).collect())
 }
 
 /// Runs items in slots, and again while it is the surroundings that fail.
@@ -124,29 +137,32 @@ fn item(fetch: &Fetch, header: &Header) -> JobItem {
     }
 }
 
-async fn one(
+fn begin(fetch: &Fetch, deep: bool) -> Merged {
+    let mut merged = Merged::new(fetch.task.payload_id, fetch.sha256, fetch.content.len());
+    merged.outcome.findings.extend(fetch.mismatch.clone());
+    if deep {
+        merged.too_deep(fetch.task.scan.budgets.max_depth);
+    }
+    merged
+}
+
+/// What is left after the first visit: external workers, the visits that they cause, archivers.
+async fn go_on(
     around: &Surroundings,
     fetch: Fetch,
     mut header: Header,
-    answer: Option<Answer>,
-    deep: bool,
+    mut merged: Merged,
+    mut pending: Option<Pending>,
 ) -> Result<(Task, Examined), Fault> {
     let task = &fetch.task;
-    let mut merged = Merged::new(task.payload_id, fetch.sha256, fetch.content.len());
-    merged.outcome.findings.extend(fetch.mismatch.clone());
-    if deep {
-        merged.too_deep(task.scan.budgets.max_depth);
-    }
-    let mut next = answer;
-    while let Some(answer) = next.take() {
-        let Some(pending) = merged.take(around, answer, &fetch.remaining, task) else { break };
-        let asked = external::run_all(around, &fetch, &header.meta, pending.external).await;
+    while let Some(Pending { external, state }) = pending.take() {
+        let asked = external::run_all(around, &fetch, &header.meta, external).await;
         let looked_at = asked.iter().any(|run| around.rules.look_at(&run.run.plugin));
         header.wanted = merged.take_external(task, asked);
-        header.state = Some(merged.state(pending.state));
-        let waits = header.state.as_ref().is_some_and(|state| !state.deferred.is_empty());
-        if waits || looked_at || !header.wanted.is_empty() {
-            next = run(around, vec![item(&fetch, &header)]).await?.into_iter().next();
+        if looked_at || !state.deferred.is_empty() || !header.wanted.is_empty() {
+            header.state = Some(merged.state(state));
+            let answer = run(around, vec![item(&fetch, &header)]).await?.into_iter().next();
+            pending = answer.and_then(|answer| merged.take(around, answer, &fetch.remaining, task));
         }
     }
     let mut examined = merged.finish();
@@ -154,10 +170,14 @@ async fn one(
     Ok((fetch.task, examined))
 }
 
+fn is_archived(around: &Surroundings, task: &Task, outcome: &Outcome) -> bool {
+    let wanted = task.scan.request_meta.archive_payloads && task.payload_meta.should_archive && outcome.should_archive;
+    wanted && !around.archivers.is_empty()
+}
+
 /// Destination archivers, one after the other: they are few, and each is told what the payload's plugins found.
 async fn archive(around: &Surroundings, task: &Task, content: &Content, outcome: &mut Outcome) {
-    let wanted = task.scan.request_meta.archive_payloads && task.payload_meta.should_archive && outcome.should_archive;
-    if !wanted || around.archivers.is_empty() {
+    if !is_archived(around, task, outcome) {
         return;
     }
     let results = crate::assemble::alone(task, outcome);

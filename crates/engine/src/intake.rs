@@ -196,7 +196,7 @@ impl Intake {
         for (ordinal, (root, digest)) in (0_u32..).zip(roots.into_iter().zip(digests)) {
             parts.push(self.root(PayloadId::root(scan_id, ordinal), root, digest, first_seen).await?);
         }
-        let head = ScanHead {
+        let head = Arc::new(ScanHead {
             source: self.settings.source.clone(),
             first_seen,
             roots: parts.iter().map(|(root, _)| root.clone()).collect(),
@@ -207,7 +207,7 @@ impl Intake {
             allowed_plugins: None,
             replay_of: None,
             trace: None,
-        };
+        });
         if head.roots.len() > 1 {
             let ledger = &self.links.ledger;
             self.links.patiently("open a scan", || ledger.open(scan_id, &head, Timestamp::now())).await?;
@@ -217,7 +217,7 @@ impl Intake {
             .map(|(root, inline)| Task {
                 scan_id,
                 payload_id: root.id,
-                scan: head.clone(),
+                scan: Arc::clone(&head),
                 parent: None,
                 ancestors: Vec::new(),
                 depth: 0,

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use stoq_api::queue::{Delivery, Message, Queue};
-use stoq_api::{EnvelopeError, Fault, FaultKind, Response, Task, Timestamp, envelope};
+use stoq_api::{EnvelopeError, Fault, FaultKind, Task, Timestamp, envelope};
 
 /// Subscription that workers share on the task lanes.
 pub const WORKERS: &str = "workers";
@@ -161,14 +160,4 @@ fn message(tasks: &[Task]) -> Result<Message, Fault> {
 
 fn unencodable(error: EnvelopeError) -> Fault {
     Fault::because(FaultKind::Refused, "a task cannot be put into a message", error)
-}
-
-/// A response as a message of the result lane: compact JSON under the scan's id.
-///
-/// # Errors
-/// The response cannot be written as JSON.
-pub fn result(response: &Response) -> Result<Message, Fault> {
-    let body = serde_json::to_vec(response)
-        .map_err(|e| Fault::because(FaultKind::Refused, "a response cannot be written as JSON", e))?;
-    Ok(Message::new(response.scan_id.to_string(), Bytes::from(body)))
 }

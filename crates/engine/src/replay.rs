@@ -1,5 +1,7 @@
 //! Dead letters as people see them, and their way back: what a letter held is done again.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use stoq_api::queue::{Message, ONLY};
 use stoq_api::{Fault, FaultKind, Location, PayloadId, RootRef, ScanId, Sha256, Task, Timestamp, envelope};
@@ -100,9 +102,10 @@ fn anew(mut task: Task, letter: &str) -> Task {
     let identity = format!("replay {letter} {of} {}", task.payload_id);
     let scan_id = ScanId::derive(&task.scan.source, identity.as_bytes(), &digest);
     let id = PayloadId::root(scan_id, 0);
-    task.scan.first_seen = Timestamp::now();
-    task.scan.replay_of = Some(of);
-    task.scan.roots = vec![RootRef {
+    let scan = Arc::make_mut(&mut task.scan);
+    scan.first_seen = Timestamp::now();
+    scan.replay_of = Some(of);
+    scan.roots = vec![RootRef {
         id,
         sha256: task.sha256,
         size: task.size,

@@ -4,6 +4,7 @@
 //! runs what is ready. External workers that are ready are handed back to the engine, which runs them and returns with
 //! what they found.
 
+pub(crate) mod codec;
 pub(crate) mod resolve;
 pub(crate) mod wire;
 mod workload;

@@ -7,27 +7,42 @@
 
 mod children;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use stoq_api::ledger::{Completeness, FrozenScan, Settled};
-use stoq_api::queue::Message;
-use stoq_api::{Fault, Json, Location, Outcome, Response, ScanId, Task, Timestamp};
+use stoq_api::plugin::Item;
+use stoq_api::{Fault, FaultKind, Json, Location, Outcome, Response, ScanId, Task, Timestamp, results};
 
 use self::children::Children;
-use crate::assemble::assemble;
+use crate::assemble::Assembly;
 use crate::examine::Examined;
 use crate::lanes;
 use crate::surroundings::Surroundings;
 
-/// The response of a scan that never needs the ledger: one root, no children, known to be delivered for the first time,
-/// and nothing was stopped on it. Anything else may have left traces that only the ledger can tell.
-pub fn leaf(task: &Task, examined: &Examined, first: bool) -> Option<FrozenScan> {
+/// Room for a usual response; larger ones grow.
+const RESPONSE_BYTES: usize = 2 << 10;
+
+/// Whether a scan never needs the ledger: one root, no children, known to be delivered for the first time, and nothing
+/// was stopped on it. Anything else may have left traces that only the ledger can tell.
+pub fn is_leaf(task: &Task, examined: &Examined, first: bool) -> bool {
     let alone = task.is_root() && task.scan.roots.len() == 1;
-    (alone && first && examined.clean && examined.outcome.edges.is_empty()).then(|| FrozenScan {
+    alone && first && examined.clean && examined.outcome.edges.is_empty()
+}
+
+/// The response of a scan for which [`is_leaf`] holds.
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub async fn leaf(around: &Surroundings, task: Task, examined: Examined) -> Result<Item, Fault> {
+    let frozen = FrozenScan {
         scan_id: task.scan_id,
-        head: task.scan.clone(),
+        head: Arc::unwrap_or_clone(task.scan),
         completeness: Completeness::Complete,
-        outcomes: vec![examined.outcome.clone()],
+        outcomes: vec![examined.outcome],
         missing: Vec::new(),
-    })
+    };
+    respond(around, frozen).await
 }
 
 /// Settles one payload. When this returns, its delivery may be acknowledged.
@@ -43,12 +58,12 @@ pub async fn settle(around: &Surroundings, mut task: Task, examined: Examined, f
         children::Admission::Closed => return Ok(()),
         children::Admission::Unknown => return make_anew(around, &task).await,
     }
-    let head = task.is_root().then_some(&task.scan);
+    let head = task.is_root().then_some(&*task.scan);
     let settled = around
         .patiently("settle a payload", || around.ledger.settle(task.scan_id, head, &outcome, Timestamp::now()))
         .await?;
     match settled {
-        Settled::Open { unsettled } => offspring.publish_missing(&unsettled).await,
+        Settled::Open { unsettled } => offspring.publish_missing(&outcome, &unsettled).await,
         Settled::Frozen => finish(around, task.scan_id).await,
         Settled::Closed => Ok(()),
         Settled::Unknown => make_anew(around, &task).await,
@@ -72,27 +87,38 @@ pub async fn finish(around: &Surroundings, scan: ScanId) -> Result<(), Fault> {
     let frozen = around.patiently("load a finished scan", || around.ledger.frozen(scan)).await?;
     // `None`: somebody else closed it in between.
     let Some(frozen) = frozen else { return Ok(()) };
-    let message = respond(around, &frozen).await?;
-    publish_results(around, vec![message]).await?;
+    let response = respond(around, frozen).await?;
+    publish_results(around, vec![response]).await?;
     let keep = around.settings.tombstone;
     around.patiently("close a scan", || around.ledger.close(scan, keep, Timestamp::now())).await
 }
 
-/// The message that carries a frozen scan's response.
+/// A frozen scan's response.
 ///
 /// # Errors
-/// The response cannot be written as JSON.
-pub async fn respond(around: &Surroundings, frozen: &FrozenScan) -> Result<Message, Fault> {
-    let mut response = assemble(frozen, &around.engine);
-    decorate(around, &mut response).await;
-    lanes::result(&response)
+/// It cannot be written as JSON.
+async fn respond(around: &Surroundings, frozen: FrozenScan) -> Result<Item, Fault> {
+    let id = frozen.scan_id.to_string();
+    let assembly = Assembly::new(frozen, &around.engine);
+    let mut json = Vec::with_capacity(RESPONSE_BYTES);
+    let written = if around.decorators.is_empty() {
+        assembly.write(&mut json)
+    } else {
+        // Decorators see the response as a whole.
+        let mut response = assembly.response();
+        decorate(around, &mut response).await;
+        serde_json::to_writer(&mut json, &response)
+    };
+    written.map_err(|e| Fault::because(FaultKind::Refused, "a response cannot be written as JSON", e))?;
+    Ok(Item { id, json: Bytes::from(json) })
 }
 
-/// Publishes responses, confirmed.
+/// Publishes responses, confirmed; several small ones in one message.
 ///
 /// # Errors
 /// As for [`settle`].
-pub async fn publish_results(around: &Surroundings, messages: Vec<Message>) -> Result<(), Fault> {
+pub async fn publish_results(around: &Surroundings, responses: Vec<Item>) -> Result<(), Fault> {
+    let messages = results::pack(&responses);
     around.patiently("publish responses", || around.lanes.results.publish(messages.clone())).await
 }
 

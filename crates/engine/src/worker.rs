@@ -163,9 +163,10 @@ impl Worker {
         let mut leaves = Vec::new();
         let mut trees = Vec::new();
         for (task, examined) in examined {
-            match settle::leaf(&task, &examined, first) {
-                Some(frozen) => leaves.push(settle::respond(&self.around, &frozen).await?),
-                None => trees.push(settle::settle(&self.around, task, examined, first)),
+            if settle::is_leaf(&task, &examined, first) {
+                leaves.push(settle::leaf(&self.around, task, examined).await?);
+            } else {
+                trees.push(settle::settle(&self.around, task, examined, first));
             }
         }
         if !leaves.is_empty() {

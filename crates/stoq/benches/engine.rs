@@ -155,9 +155,10 @@ async fn run(corpus: &[Bytes], plan: &Plan, runner: Arc<dyn Runner>) {
     let wanted = corpus.len();
     let draining = tokio::spawn(async move {
         let mut deliveries = results.subscribe("drain", Prefetch { messages: 256 }).await.unwrap();
-        for _ in 0..wanted {
+        let mut responses = 0;
+        while responses < wanted {
             let delivery = deliveries.next().await.unwrap().unwrap();
-            black_box(delivery.message.body.len());
+            responses += black_box(stoq_api::results::unpack(&delivery.message).unwrap()).len();
             delivery.ack().await.unwrap();
         }
     });

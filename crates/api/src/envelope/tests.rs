@@ -27,7 +27,7 @@ fn task(inline: &[u8], name: &str) -> Task {
     Task {
         scan_id,
         payload_id,
-        scan: ScanHead {
+        scan: std::sync::Arc::new(ScanHead {
             source: "test".into(),
             first_seen: Timestamp(1_767_323_045_678_901),
             roots: vec![root],
@@ -38,7 +38,7 @@ fn task(inline: &[u8], name: &str) -> Task {
             allowed_plugins: None,
             replay_of: None,
             trace: None,
-        },
+        }),
         parent: None,
         ancestors: Vec::new(),
         depth: 0,
@@ -85,7 +85,7 @@ fn remote() -> Vec<Task> {
     let remote = |place| {
         let location = Location::Remote(RemoteRef { via: "bucket".into(), place, size: Some(3) });
         let mut task = task(b"", "remote");
-        task.scan.roots[0].location = location.clone();
+        std::sync::Arc::make_mut(&mut task.scan).roots[0].location = location.clone();
         Task { location, sha256: None, size: 3, ..task }
     };
     places.into_iter().map(remote).collect()
@@ -127,6 +127,24 @@ fn newer_and_broken_headers_keep_their_ids() {
     message[PRELUDE] = b'x';
     let broken = decode(&message.into()).unwrap().remove(0);
     assert!(matches!(broken.task, Err(EnvelopeError::Header(_))));
+}
+
+#[test]
+fn a_scan_is_said_once_and_belongs_to_its_own_tasks_only() {
+    let one = task(b"a", "a");
+    let two = Task { payload_id: PayloadId::root(one.scan_id, 1), parent: Some(one.payload_id), ..one.clone() };
+    let other = task(b"b", "b");
+    let tasks = [one.clone(), two.clone(), other.clone(), two.clone()];
+    let message = encode(&tasks).unwrap();
+    assert_eq!(decoded(&message), tasks);
+    let said = message.windows(8).filter(|w| w == b"\"scan\":{").count();
+    assert_eq!(said, 3, "once for the first two, and again after another scan's");
+    let first = encode(std::slice::from_ref(&one)).unwrap().len();
+    let second = encode(&[one, two]).unwrap().slice(first..);
+    let alone = decode(&second).unwrap().remove(0).task;
+    assert!(matches!(alone, Err(EnvelopeError::Header(why)) if why.contains("no frame before")));
+    let after_another = [encode(&[other]).unwrap(), second].concat();
+    assert!(decode(&after_another.into()).unwrap()[1].task.is_err());
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn names(response: &Response) -> Vec<String> {
 
 #[test]
 fn breadth_first_with_every_parent_plugin_and_name() {
-    let response = assemble(&frozen(tree(), vec![]), &EngineInfo::default());
+    let response = Assembly::new(frozen(tree(), vec![]), &EngineInfo::default()).response();
     assert_eq!(names(&response), ["root.bin", "carve-0", "zip-0", "zip-1"]);
     let a = &response.results[1];
     assert_eq!(a.extracted_by, ["carve", "zip", "zip"]);
@@ -102,7 +102,7 @@ fn breadth_first_with_every_parent_plugin_and_name() {
 fn a_partial_scan_names_what_is_missing() {
     let mut outcomes = tree();
     outcomes.retain(|o| o.payload_id != child_id(b"c"));
-    let response = assemble(&frozen(outcomes, vec![child_id(b"c")]), &EngineInfo::default());
+    let response = Assembly::new(frozen(outcomes, vec![child_id(b"c")]), &EngineInfo::default()).response();
     assert!(!response.complete);
     let c = response.results.iter().find(|r| r.payload_id == child_id(b"c")).unwrap();
     assert_eq!(c.findings[0].kind, FindingKind::Missing);
@@ -122,7 +122,7 @@ fn runs_are_in_order_and_results_follow_them() {
     };
     let mut root = outcome(PayloadId::root(scan_id(), 0), root_content(), vec![]);
     root.runs = vec![run("z", 1), run("b", 2), run("a", 1)];
-    let response = assemble(&frozen(vec![root], vec![]), &EngineInfo::default());
+    let response = Assembly::new(frozen(vec![root], vec![]), &EngineInfo::default()).response();
     let result = &response.results[0];
     assert_eq!(result.plugins_run.workers, ["a", "z", "b"]);
     assert_eq!(result.workers.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "z", "b"]);
@@ -143,7 +143,7 @@ fn splitting_and_reconstructing() {
         micros: 0,
         result: Some(Json::of(&json!(1))),
     }];
-    let response = assemble(&frozen(outcomes, vec![]), &EngineInfo::default());
+    let response = Assembly::new(frozen(outcomes, vec![]), &EngineInfo::default()).response();
     let parts = stoq_api::response::split::split(&response);
     assert_eq!(parts.len(), 1);
     assert_eq!(parts[0]["results"][0]["workers"], json!({ "hash": 1 }));
@@ -156,8 +156,9 @@ proptest! {
     fn the_order_of_outcomes_changes_nothing(order in Just((0..5).collect::<Vec<usize>>()).prop_shuffle()) {
         let outcomes = tree();
         let shuffled = order.iter().map(|at| outcomes[*at].clone()).collect();
-        let expected = serde_json::to_string(&assemble(&frozen(outcomes, vec![]), &EngineInfo::default())).unwrap();
-        let got = serde_json::to_string(&assemble(&frozen(shuffled, vec![]), &EngineInfo::default())).unwrap();
-        prop_assert_eq!(got, expected);
+        let expected = serde_json::to_string(&Assembly::new(frozen(outcomes, vec![]), &EngineInfo::default()).response()).unwrap();
+        let mut got = Vec::new();
+        Assembly::new(frozen(shuffled, vec![]), &EngineInfo::default()).write(&mut got).unwrap();
+        prop_assert_eq!(String::from_utf8(got).unwrap(), expected);
     }
 }

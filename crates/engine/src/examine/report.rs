@@ -1,6 +1,6 @@
 //! What slots said, merged into one outcome. Nothing a slot says is taken further than it can be checked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use stoq_api::budget::SpentKind;
 use stoq_api::scanner::Remaining;
@@ -10,7 +10,7 @@ use stoq_jail::{Answer, StopReason, Stopped};
 use super::external::ExternalRun;
 use super::{Examined, Hints, edge, error};
 use crate::rounds::wire::{Report, State};
-use crate::rounds::{MAX_ERRORS, MAX_FINDINGS, MAX_ROUNDS};
+use crate::rounds::{MAX_ERRORS, MAX_FINDINGS, MAX_ROUNDS, codec};
 use crate::surroundings::Surroundings;
 
 /// Characters of a text that a slot said, beyond which it is cut.
@@ -32,6 +32,13 @@ pub(super) struct Merged {
 pub(super) struct Pending {
     pub(super) external: Vec<(String, u32, Vec<String>)>,
     pub(super) state: State,
+}
+
+impl Pending {
+    /// Nothing but what was said already.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.external.is_empty() && self.state.deferred.is_empty()
+    }
 }
 
 impl Merged {
@@ -60,7 +67,7 @@ impl Merged {
         left: &Remaining,
         task: &Task,
     ) -> Option<Pending> {
-        let report = answer.report.as_deref().and_then(|bytes| serde_json::from_slice::<Report>(bytes).ok());
+        let report = answer.report.as_deref().and_then(codec::decode);
         let had_report = answer.report.is_some();
         let came = answer.children.len() as u64;
         for child in answer.children {
@@ -143,11 +150,13 @@ impl Merged {
     /// Keeps of a report what names plugins that exist, and cuts what is too long.
     fn report(&mut self, around: &Surroundings, report: Report) -> Pending {
         let known = |name: &str| around.plugins.iter().any(|p| p == name) || around.externals.contains_key(name);
-        let mut seen: BTreeSet<String> = self.outcome.runs.iter().map(|run| run.plugin.clone()).collect();
-        for mut run in report.state.runs.iter().cloned() {
-            if known(&run.plugin) && run.round <= MAX_ROUNDS && seen.insert(run.plugin.clone()) {
+        let Report { mut state, mut external, errors, findings } = report;
+        // Runs of earlier visits come again with each report, and go back from here.
+        for mut run in std::mem::take(&mut state.runs) {
+            let ran = self.outcome.runs.iter().any(|r| r.plugin == run.plugin);
+            if !ran && run.round <= MAX_ROUNDS && known(&run.plugin) {
                 run.why.truncate(MAX_WHY);
-                run.why.iter_mut().for_each(|why| *why = cut(why));
+                run.why.iter_mut().for_each(cut_in_place);
                 self.outcome.runs.push(run);
             }
         }
@@ -155,24 +164,25 @@ impl Merged {
         let most = MAX_ERRORS * (around.plugins.len() + 1);
         self.outcome
             .errors
-            .extend(report.errors.iter().take(most).map(|(plugin, text)| error(&cut(plugin), &cut(text), payload)));
-        for mut finding in report.findings.into_iter().take(MAX_FINDINGS * (around.plugins.len() + 1)) {
-            finding.detail = cut(&finding.detail);
+            .extend(errors.iter().take(most).map(|(plugin, text)| error(&cut(plugin), &cut(text), payload)));
+        for mut finding in findings.into_iter().take(MAX_FINDINGS * (around.plugins.len() + 1)) {
+            cut_in_place(&mut finding.detail);
             self.outcome.findings.push(finding);
         }
-        for not_run in report.state.not_run.iter().take(MAX_ERRORS) {
+        for not_run in state.not_run.iter().take(MAX_ERRORS) {
             if !self.outcome.not_run.contains(not_run) {
                 self.outcome.not_run.push(not_run.clone());
             }
         }
-        self.outcome.should_archive &= !report.state.keep_from_archive;
-        let mut external = report.external;
+        self.outcome.should_archive &= !state.keep_from_archive;
         external.retain(|(worker, round, _)| {
-            around.externals.contains_key(worker) && *round <= MAX_ROUNDS && !seen.contains(worker)
+            around.externals.contains_key(worker)
+                && *round <= MAX_ROUNDS
+                && !self.outcome.runs.iter().any(|run| run.plugin == *worker)
         });
         external.sort();
         external.dedup_by(|a, b| a.0 == b.0);
-        Pending { external, state: report.state }
+        Pending { external, state }
     }
 
     fn stopped(&mut self, around: &Surroundings, stopped: &[Stopped]) {
@@ -254,4 +264,14 @@ pub(crate) fn budget_finding(kind: SpentKind, task: &Task) -> Finding {
 
 fn cut(text: &str) -> String {
     text.chars().take(MAX_TEXT).collect()
+}
+
+/// The same, without a copy of what is short enough.
+fn cut_in_place(text: &mut String) {
+    // No text has more characters than bytes.
+    if text.len() > MAX_TEXT
+        && let Some((at, _)) = text.char_indices().nth(MAX_TEXT)
+    {
+        text.truncate(at);
+    }
 }

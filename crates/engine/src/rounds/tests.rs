@@ -143,7 +143,7 @@ impl Case {
         let header = serde_json::to_vec(&self.header).unwrap();
         let item = Item { header: &header, content, excluded: &self.excluded };
         let workload: Box<dyn Workload> = hello.workload;
-        serde_json::from_slice(&workload.run(&item, &mut self.wire)).unwrap()
+        codec::decode(&workload.run(&item, &mut self.wire)).unwrap()
     }
 }
 

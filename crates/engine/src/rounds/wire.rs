@@ -1,4 +1,5 @@
-//! What the engine tells the rounds of one payload, and what they answer. Both cross the slot's socket as JSON.
+//! What the engine tells the rounds of one payload, and what they answer. The first crosses the slot's
+//! socket as JSON, the second as [`super::codec`] says.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use stoq_api::scanner::{Built, Dispatcher, Registration, Scanner};
 use stoq_jail::work::{Hello, Item, Wire, Workload};
 
+use super::codec;
 use super::resolve::Known;
 use super::wire::{Header, Report};
 use crate::plan::{Plan, PlanReport, PlannedPlugin};
@@ -101,6 +102,6 @@ impl Workload for Rounds {
         let Ok(header) = serde_json::from_slice::<Header>(item.header) else { return Vec::new() };
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let report: Report = super::visit(self, item, &header, serial, wire);
-        serde_json::to_vec(&report).unwrap_or_default()
+        codec::encode(report)
     }
 }

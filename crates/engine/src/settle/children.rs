@@ -1,6 +1,7 @@
 //! Children on their way out: admitted within the budgets, large ones stored, their tasks published.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use stoq_api::ledger::{Admission as Verdict, Admitted, ChildRecord, MAX_ADMIT};
 use stoq_api::payload::{MAX_ANCESTORS, MAX_NAME};
@@ -19,19 +20,30 @@ pub(super) enum Admission {
     Unknown,
 }
 
-/// The distinct children of one payload.
+/// The distinct children of one payload. Tasks are made of them a chunk at a time: a payload may have many more children
+/// than are worth holding twice.
 pub(super) struct Children<'a> {
     around: &'a Surroundings,
     parent: Task,
+    line: Line,
     order: Vec<PayloadId>,
-    tasks: BTreeMap<PayloadId, (Task, Content)>,
-    published: BTreeSet<PayloadId>,
+    /// What is not published yet.
+    waiting: BTreeMap<PayloadId, Child>,
     inline_left: u64,
 }
 
+/// A child without task.
+struct Child {
+    /// Its first edge's place in the outcome.
+    edge: usize,
+    content: Content,
+    /// Where its bytes travel, once that is decided.
+    location: Option<Location>,
+}
+
 impl<'a> Children<'a> {
-    /// Makes the tasks of a payload's children. The payload itself is updated: a root that has children gets a location
-    /// from which it can be published again.
+    /// Takes in a payload's children. The payload itself is updated: a root that has children gets a location from which
+    /// it can be published again.
     pub(super) async fn new(
         around: &'a Surroundings,
         task: &mut Task,
@@ -46,32 +58,18 @@ impl<'a> Children<'a> {
         let mut children = Children {
             around,
             parent: Task { inline: bytes::Bytes::new(), ..task.clone() },
+            line: Line::to(task, outcome, hints),
             order: Vec::new(),
-            tasks: BTreeMap::new(),
-            published: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             inline_left: around.settings.inline_total,
         };
         let twins = twins_of_roots(task);
-        for (edge, content) in outcome.edges.iter().zip(contents) {
-            if twins.contains(&edge.child) || children.tasks.contains_key(&edge.child) {
+        for ((place, edge), content) in outcome.edges.iter().enumerate().zip(contents) {
+            if twins.contains(&edge.child) || children.waiting.contains_key(&edge.child) {
                 continue;
             }
-            let ancestors = line(task, outcome, &edge.plugin, hints);
-            let child = Task {
-                scan_id: task.scan_id,
-                payload_id: edge.child,
-                scan: task.scan.clone(),
-                parent: Some(task.payload_id),
-                ancestors,
-                depth: task.depth.saturating_add(1),
-                sha256: Some(edge.sha256),
-                size: edge.size,
-                location: Location::Inline,
-                payload_meta: edge.meta.clone(),
-                inline: bytes::Bytes::new(),
-            };
             children.order.push(edge.child);
-            children.tasks.insert(edge.child, (child, content));
+            children.waiting.insert(edge.child, Child { edge: place, content, location: None });
         }
         Ok(children)
     }
@@ -82,28 +80,29 @@ impl<'a> Children<'a> {
         let order = self.order.clone();
         let mut refused = BTreeMap::new();
         for chunk in order.chunks(MAX_ADMIT) {
+            let mut ready = Vec::with_capacity(chunk.len());
             for id in chunk {
-                self.place(id).await?;
+                ready.extend(self.task(id, outcome).await?);
             }
-            let verdicts = match self.admit(chunk).await? {
+            let verdicts = match self.admit(&ready).await? {
                 Admitted::Open(verdicts) => verdicts,
                 Admitted::Unknown => return Ok(Admission::Unknown),
                 Admitted::Frozen => return Ok(Admission::Frozen),
                 Admitted::Closed => return Ok(Admission::Closed),
             };
-            let mut publish = Vec::new();
-            for (id, verdict) in chunk.iter().zip(verdicts) {
+            let mut publish = Vec::with_capacity(ready.len());
+            for (task, verdict) in ready.into_iter().zip(verdicts) {
                 match verdict {
-                    Verdict::New => publish.push(*id),
+                    Verdict::New => publish.push(task),
                     // This parent admitted it in an earlier attempt, which may have died before publishing.
-                    Verdict::Known { own: true } if !first => publish.push(*id),
+                    Verdict::Known { own: true } if !first => publish.push(task),
                     Verdict::Known { .. } | Verdict::Settled => {}
                     Verdict::Refused(kind) => {
-                        refused.insert(*id, kind);
+                        refused.insert(task.payload_id, kind);
                     }
                 }
             }
-            self.publish(&publish).await?;
+            self.publish(publish).await?;
         }
         let kinds: BTreeSet<_> = refused.values().copied().collect();
         outcome.findings.extend(kinds.into_iter().map(|kind| budget_finding(kind, &self.parent)));
@@ -112,25 +111,26 @@ impl<'a> Children<'a> {
     }
 
     /// Publishes children that the ledger says are outstanding and that this attempt has not published.
-    pub(super) async fn publish_missing(&mut self, unsettled: &[PayloadId]) -> Result<(), Fault> {
-        let missing: Vec<PayloadId> = unsettled
-            .iter()
-            .filter(|id| !self.published.contains(id) && self.tasks.contains_key(id))
-            .copied()
-            .collect();
-        self.publish(&missing).await
+    pub(super) async fn publish_missing(&mut self, outcome: &Outcome, unsettled: &[PayloadId]) -> Result<(), Fault> {
+        for chunk in unsettled.chunks(MAX_ADMIT) {
+            let mut missing = Vec::new();
+            for id in chunk {
+                missing.extend(self.task(id, outcome).await?);
+            }
+            self.publish(missing).await?;
+        }
+        Ok(())
     }
 
-    async fn admit(&self, chunk: &[PayloadId]) -> Result<Admitted, Fault> {
-        let records: Vec<ChildRecord> = chunk
+    async fn admit(&self, tasks: &[Task]) -> Result<Admitted, Fault> {
+        let records: Vec<ChildRecord> = tasks
             .iter()
-            .filter_map(|id| self.tasks.get(id))
-            .filter_map(|(task, _)| {
+            .filter_map(|task| {
                 Some(ChildRecord { id: task.payload_id, sha256: task.sha256?, size: task.size, depth: task.depth })
             })
             .collect();
         let parent = &self.parent;
-        let head = parent.is_root().then_some(&parent.scan);
+        let head = parent.is_root().then_some(&*parent.scan);
         let ledger = &self.around.ledger;
         self.around
             .patiently("admit children", || {
@@ -139,34 +139,59 @@ impl<'a> Children<'a> {
             .await
     }
 
-    /// Decides where a child's bytes travel: in its task while they are few, else in the store.
-    async fn place(&mut self, id: &PayloadId) -> Result<(), Fault> {
-        let Some((task, content)) = self.tasks.get_mut(id) else { return Ok(()) };
-        let size = content.len();
-        if size <= self.around.settings.inline_limit && size <= self.inline_left {
-            self.inline_left -= size;
-            task.inline = content.to_bytes().map_err(|e| {
+    /// The task of a child that is not published yet. Decides where its bytes travel: in the task while they are few, else
+    /// in the store.
+    async fn task(&mut self, id: &PayloadId, outcome: &Outcome) -> Result<Option<Task>, Fault> {
+        let Some(child) = self.waiting.get_mut(id) else { return Ok(None) };
+        // Edges that a budget refused are gone by the time when missing children are published.
+        let edge = outcome.edges.get(child.edge).filter(|edge| edge.child == *id);
+        let Some(edge) = edge.or_else(|| outcome.edges.iter().find(|edge| edge.child == *id)) else { return Ok(None) };
+        let (parent, size) = (&self.parent, child.content.len());
+        let location = match &child.location {
+            Some(location) => location.clone(),
+            None if size <= self.around.settings.inline_limit && size <= self.inline_left => {
+                self.inline_left -= size;
+                Location::Inline
+            }
+            None => {
+                let key = StoreKey { day: parent.scan.first_seen.day(), sha256: edge.sha256 };
+                let (store, content) = (&self.around.store, &child.content);
+                self.around.patiently("store a child", || store.put(&key, content)).await?;
+                Location::Store { day: key.day, sha256: edge.sha256 }
+            }
+        };
+        let inline = match location {
+            Location::Inline => child.content.to_bytes().map_err(|e| {
                 Fault::because(FaultKind::Unavailable, "a child's bytes cannot be read from the spool", e)
-            })?;
-            return Ok(());
-        }
-        let Some(sha256) = task.sha256 else { return Ok(()) };
-        let key = StoreKey { day: task.scan.first_seen.day(), sha256 };
-        let (store, content) = (&self.around.store, &*content);
-        self.around.patiently("store a child", || store.put(&key, content)).await?;
-        task.location = Location::Store { day: key.day, sha256 };
-        Ok(())
+            })?,
+            _ => bytes::Bytes::new(),
+        };
+        child.location = Some(location.clone());
+        Ok(Some(Task {
+            scan_id: parent.scan_id,
+            payload_id: *id,
+            scan: Arc::clone(&parent.scan),
+            parent: Some(parent.payload_id),
+            ancestors: self.line.through(&edge.plugin),
+            depth: parent.depth.saturating_add(1),
+            sha256: Some(edge.sha256),
+            size: edge.size,
+            location,
+            payload_meta: edge.meta.clone(),
+            inline,
+        }))
     }
 
-    async fn publish(&mut self, ids: &[PayloadId]) -> Result<(), Fault> {
-        if ids.is_empty() {
+    async fn publish(&mut self, tasks: Vec<Task>) -> Result<(), Fault> {
+        if tasks.is_empty() {
             return Ok(());
         }
-        let tasks: Vec<Task> = ids.iter().filter_map(|id| self.tasks.get(id)).map(|(task, _)| task.clone()).collect();
         let messages = lanes::pack(&tasks)?;
         let lane = &self.around.lanes.children;
         self.around.patiently("publish children", || lane.publish(messages.clone())).await?;
-        self.published.extend(ids);
+        for task in tasks {
+            self.waiting.remove(&task.payload_id);
+        }
         Ok(())
     }
 }
@@ -174,7 +199,7 @@ impl<'a> Children<'a> {
 /// The digest of a root that was read is known from now on, for the tasks of its children.
 fn know_root(task: &mut Task, outcome: &Outcome) {
     let id = task.payload_id;
-    for root in task.scan.roots.iter_mut().filter(|root| root.id == id) {
+    for root in Arc::make_mut(&mut task.scan).roots.iter_mut().filter(|root| root.id == id) {
         root.sha256 = outcome.sha256;
         root.size = outcome.size;
     }
@@ -192,7 +217,7 @@ async fn keep_root(around: &Surroundings, task: &mut Task) -> Result<(), Fault> 
     let content = Content::from(task.inline.clone());
     around.patiently("store a root", || around.store.put(&key, &content)).await?;
     let id = task.payload_id;
-    for root in task.scan.roots.iter_mut().filter(|root| root.id == id) {
+    for root in Arc::make_mut(&mut task.scan).roots.iter_mut().filter(|root| root.id == id) {
         root.location = Location::Store { day: key.day, sha256 };
     }
     Ok(())
@@ -207,23 +232,36 @@ fn twins_of_roots(task: &Task) -> BTreeSet<PayloadId> {
     task.scan.roots.iter().filter_map(twin).collect()
 }
 
-/// The ancestors of a child of `task`: the root, and the nearest ones.
-fn line(task: &Task, outcome: &Outcome, plugin: &str, hints: &Hints) -> Vec<Ancestor> {
-    let mut line = task.ancestors.clone();
-    if let Some(sha256) = outcome.sha256 {
-        line.push(Ancestor {
-            id: task.payload_id,
-            sha256,
-            name: task.payload_meta.filename().map(|name| name.chars().take(MAX_NAME).collect()),
-            mimetype: hints.mimetype.clone(),
-            plugin: plugin.to_owned(),
-            passwords: passwords(task, hints),
-        });
+/// The ancestors of a payload's children: the root, and the nearest ones.
+struct Line(Vec<Ancestor>);
+
+impl Line {
+    fn to(task: &Task, outcome: &Outcome, hints: &Hints) -> Self {
+        let mut line = task.ancestors.clone();
+        if let Some(sha256) = outcome.sha256 {
+            line.push(Ancestor {
+                id: task.payload_id,
+                sha256,
+                name: task.payload_meta.filename().map(|name| name.chars().take(MAX_NAME).collect()),
+                mimetype: hints.mimetype.clone(),
+                plugin: String::new(),
+                passwords: passwords(task, hints),
+            });
+        }
+        if line.len() > MAX_ANCESTORS {
+            line.drain(1..line.len() - MAX_ANCESTORS + 1);
+        }
+        Self(line)
     }
-    if line.len() > MAX_ANCESTORS {
-        line.drain(1..line.len() - MAX_ANCESTORS + 1);
+
+    /// Those of a child that `plugin` extracted.
+    fn through(&self, plugin: &str) -> Vec<Ancestor> {
+        let mut line = self.0.clone();
+        if let Some(last) = line.last_mut().filter(|last| last.plugin.is_empty()) {
+            plugin.clone_into(&mut last.plugin);
+        }
+        line
     }
-    line
 }
 
 /// Passwords that opened the payload or travelled with it: they may open what lies inside.

@@ -174,9 +174,11 @@ impl World {
         let mut left = self.results.depth(SINK).await.unwrap().ready;
         while left > 0 {
             let delivery = deliveries.next().await.unwrap().unwrap();
-            let mut value: Value = serde_json::from_slice(&delivery.message.body).unwrap();
-            strip(&mut value);
-            documents.entry(delivery.message.id.clone()).or_default().insert(value.to_string());
+            for response in stoq_api::results::unpack(&delivery.message).unwrap() {
+                let mut value: Value = serde_json::from_slice(&response.json).unwrap();
+                strip(&mut value);
+                documents.entry(response.id).or_default().insert(value.to_string());
+            }
             delivery.ack().await.unwrap();
             left -= 1;
         }

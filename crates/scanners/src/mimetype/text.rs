@@ -218,8 +218,11 @@ fn is_json(text: &[u8]) -> bool {
 /// Source code, by lines that other text would hardly have; and pages that begin with something else.
 fn by_lines(head: &[u8]) -> Option<&'static str> {
     let (mut python, mut c, mut java, mut perl, mut page) = (0, 0, 0, 0, false);
-    for line in head.split(|b| *b == b'\n').take(MAX_LINES) {
-        let line = line.trim_ascii();
+    let ends = memchr::memchr_iter(b'\n', head).chain([head.len()]);
+    let mut start = 0;
+    for end in ends.take(MAX_LINES) {
+        let line = head[start..end].trim_ascii();
+        start = end + 1;
         let begins = |with: &[u8]| line.starts_with(with);
         if begins(b"<html") || begins(b"<HTML") || begins(b"<!DOCTYPE html") || begins(b"<!DOCTYPE HTML") {
             page = true;

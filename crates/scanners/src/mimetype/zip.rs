@@ -113,7 +113,7 @@ impl Seen {
 /// Reads names from the central directory; false if there is none that can be followed.
 fn central(content: &[u8], seen: &mut Seen) -> bool {
     let tail = content.len().saturating_sub(TAIL);
-    let Some(end) = content[tail..].windows(4).rposition(|w| w == b"PK\x05\x06").map(|at| tail + at) else {
+    let Some(end) = memchr::memmem::rfind(&content[tail..], b"PK\x05\x06").map(|at| tail + at) else {
         return false;
     };
     let (Some(size), Some(stated)) = (u32_at(content, end + 12), u32_at(content, end + 16)) else { return false };

@@ -5,18 +5,32 @@
 //! length of the JSON text, the text; lengths are little-endian. A connector never publishes a message again in parts:
 //! that would double it for the other connectors.
 
+use crate::plugin::Item;
+use crate::queue::Message;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use stoq_api::plugin::Item;
-use stoq_api::queue::Message;
 
 /// Says that a message holds several responses, and how many.
 pub const BATCH_HEADER: &str = "stoq-batch";
 /// Most responses in one message.
 pub const MAX_ITEMS: usize = 4_096;
+/// Most bytes of responses in a message of several; a larger one travels alone.
+pub const MAX_BYTES: usize = 1 << 20;
 
-/// The message that carries `items`; none for no items. At most [`MAX_ITEMS`] go into one message.
+/// The messages that carry `items`, in order; none for no items. At most [`MAX_ITEMS`] and [`MAX_BYTES`] go into one.
 pub fn pack(items: &[Item]) -> Vec<Message> {
-    items.chunks(MAX_ITEMS).map(pack_one).collect()
+    let mut messages = Vec::new();
+    let mut rest = items;
+    while let Some(first) = rest.first() {
+        let mut bytes = first.json.len();
+        let more = rest[1..].iter().take(MAX_ITEMS - 1).take_while(|item| {
+            bytes = bytes.saturating_add(item.json.len());
+            bytes <= MAX_BYTES
+        });
+        let (now, later) = rest.split_at(1 + more.count());
+        messages.push(pack_one(now));
+        rest = later;
+    }
+    messages
 }
 
 fn pack_one(items: &[Item]) -> Message {
@@ -86,6 +100,15 @@ mod tests {
             assert_eq!(flat(&back), flat(&items));
         }
         assert_eq!(&pack(&items(1))[0].body[..], b"{\"n\":0}", "one response stays readable as it is");
+    }
+
+    #[test]
+    fn large_responses_travel_alone() {
+        let sizes = [10, MAX_BYTES + 1, 10, 20, MAX_BYTES - 30, 1, MAX_BYTES];
+        let items: Vec<Item> =
+            sizes.iter().map(|size| Item { id: size.to_string(), json: vec![b' '; *size].into() }).collect();
+        let packed: Vec<usize> = pack(&items).iter().map(|m| unpack(m).unwrap().len()).collect();
+        assert_eq!(packed, [1, 1, 3, 1, 1]);
     }
 
     #[test]
