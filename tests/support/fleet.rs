@@ -79,11 +79,21 @@ impl Broker {
 
     /// Kills it with signal 9 and starts it again on the same data.
     pub(crate) async fn crash(&mut self) {
+        self.kill();
+        self.restart().await;
+    }
+
+    /// Kills it with signal 9.
+    pub(crate) fn kill(&mut self) {
         match self {
-            Self::RabbitMq(server) => {
-                server.kill();
-                server.restart().await;
-            }
+            Self::RabbitMq(server) => server.kill(),
+        }
+    }
+
+    /// Starts it again after it was killed, on the same data.
+    pub(crate) async fn restart(&mut self) {
+        match self {
+            Self::RabbitMq(server) => server.restart().await,
         }
     }
 }

@@ -3,11 +3,16 @@
 mod external;
 pub(crate) mod report;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use stoq_api::outcome::Edge;
 use stoq_api::scanner::Remaining;
-use stoq_api::{Content, Fault, FaultKind, Finding, FindingKind, Outcome, PayloadId, PayloadMeta, Sha256, Task};
+use stoq_api::{
+    Content, Fault, FaultKind, Finding, FindingKind, Outcome, PayloadId, PayloadMeta, RunStatus, Sha256, Task,
+};
 use stoq_jail::{Answer, JobItem, StopReason};
+use stoq_runtime::metrics::{ErrorKind, Role};
 
 use self::report::{Merged, Pending};
 use crate::rounds::wire::Header;
@@ -53,7 +58,8 @@ pub struct Hints {
 /// # Errors
 /// The jail could not run anything for longer than a worker waits; that says nothing of the payloads.
 pub async fn examine(around: &Surroundings, fetches: Vec<Fetch>) -> Result<Vec<(Task, Examined)>, Fault> {
-    let (deep, wanted): (Vec<bool>, Vec<Header>) = fetches.iter().map(|f| (too_deep(&f.task), header(f))).unzip();
+    let off = around.breaker.off();
+    let (deep, wanted): (Vec<bool>, Vec<Header>) = fetches.iter().map(|f| (too_deep(&f.task), header(f, &off))).unzip();
     let mut items = Vec::with_capacity(fetches.len());
     for ((fetch, header), deep) in fetches.iter().zip(&wanted).zip(&deep) {
         if !deep && worth_a_visit(header) {
@@ -107,7 +113,7 @@ fn too_deep(task: &Task) -> bool {
     task.depth > task.scan.budgets.max_depth
 }
 
-fn header(fetch: &Fetch) -> Header {
+fn header(fetch: &Fetch, off: &BTreeMap<String, String>) -> Header {
     let task = &fetch.task;
     let mut wanted = Vec::new();
     if task.payload_meta.should_scan {
@@ -124,6 +130,7 @@ fn header(fetch: &Fetch) -> Header {
         ancestors: task.ancestors.clone(),
         wanted,
         allowed: task.scan.allowed_plugins.clone(),
+        off: off.clone(),
         state: None,
     }
 }
@@ -166,6 +173,12 @@ async fn go_on(
         }
     }
     let mut examined = merged.finish();
+    around.meters.ran(&examined.outcome.runs);
+    // What was left out because of this worker's breakers may run elsewhere or later.
+    examined.clean &= !examined.outcome.not_run.iter().any(|not_run| header.off.contains_key(&not_run.plugin));
+    for run in &examined.outcome.runs {
+        around.breaker.saw(&run.plugin, matches!(run.status, RunStatus::TimedOut | RunStatus::Killed));
+    }
     archive(around, task, &fetch.content, &mut examined.outcome).await;
     Ok((fetch.task, examined))
 }
@@ -182,9 +195,14 @@ async fn archive(around: &Surroundings, task: &Task, content: &Content, outcome:
     }
     let results = crate::assemble::alone(task, outcome);
     for (name, archiver) in &around.archivers {
+        let in_hand = around.meters.begin(Role::Archiver, name);
         let kept = around
             .patiently("archive a payload", || archiver.archive(content, &results, &task.scan.request_meta))
             .await;
+        match &kept {
+            Ok(_) => in_hand.done(1),
+            Err(fault) => in_hand.failed(ErrorKind::Fault(fault.kind), 1),
+        }
         match kept {
             Ok(said) => outcome.archivers.push(name, said),
             Err(fault) => {

@@ -13,6 +13,8 @@ use stoq_api::queue::Message;
 use stoq_api::store::StoreKey;
 use stoq_api::task::ScanHead;
 use stoq_api::{Budgets, Content, Fault, FaultKind, Location, PayloadId, RootRef, ScanId, Sha256, Task, Timestamp};
+use stoq_runtime::metrics::{self, Component, ErrorKind, InHand, Role};
+use stoq_runtime::trace::Span;
 use tokio_util::sync::CancellationToken;
 
 use crate::dead::{self, DeadKind};
@@ -57,12 +59,21 @@ pub struct Intake {
     links: Arc<Links>,
     settings: IntakeSettings,
     progress: Arc<Progress>,
+    balance: metrics::Source,
+    meter: Component,
 }
 
 impl Intake {
     /// An intake that publishes into the lanes of `links`.
     pub fn new(links: Arc<Links>, settings: IntakeSettings) -> Self {
-        Self { links, settings, progress: Arc::default() }
+        let balance = metrics::Source::new(&settings.source);
+        let meter = Component::new(Role::Provider, &settings.source);
+        Self { links, settings, progress: Arc::default(), balance, meter }
+    }
+
+    /// The configured name of its source.
+    pub fn source(&self) -> &str {
+        &self.settings.source
     }
 
     /// How far it got; may be kept and read while it runs.
@@ -107,6 +118,7 @@ impl Intake {
                 Ok(None) => end = Some(Ok(())),
                 Err(fault) if fault.is_transient() => {
                     tracing::warn!(error = %stoq_api::fault::chain(&fault), "the source is away; trying again");
+                    self.meter.failed(ErrorKind::Fault(fault.kind), 1);
                     pause = true;
                 }
                 Err(fault) => end = Some(Err(fault)),
@@ -116,30 +128,42 @@ impl Intake {
 
     /// Publishes the tasks of references, then tells their sources.
     async fn take(&self, takings: Vec<Taking>) -> Result<(), Fault> {
+        let in_hand = self.meter.begin(takings.len() as u64);
+        let taken = self.take_in_hand(takings, &in_hand).await;
+        if let Err(fault) = &taken {
+            in_hand.failed(ErrorKind::Fault(fault.kind), 1);
+        }
+        taken
+    }
+
+    async fn take_in_hand(&self, takings: Vec<Taking>, in_hand: &InHand) -> Result<(), Fault> {
         let mut tasks = Vec::with_capacity(takings.len());
-        let mut takens: Vec<Box<dyn Taken>> = Vec::with_capacity(takings.len());
+        let mut takens = Vec::with_capacity(takings.len());
         let mut bytes = 0;
         for taking in takings {
             let reference = match taking {
                 Taking::Reference(reference) if too_deep(&reference) => {
-                    self.refuse(without_message(reference)).await?;
+                    self.refuse(without_message(reference), in_hand).await?;
                     continue;
                 }
                 Taking::Reference(reference) => reference,
                 Taking::Refused(refused) => {
-                    self.refuse(refused).await?;
+                    self.refuse(refused, in_hand).await?;
                     continue;
                 }
             };
-            let (new, taken) = self.tasks(reference).await?;
+            let (new, taken, span) = self.tasks(reference).await?;
             bytes += new.iter().map(|task| task.size).sum::<u64>();
             tasks.extend(new);
-            takens.push(taken);
+            takens.push((taken, span));
         }
         let messages = lanes::pack(&tasks)?;
         self.publish(&messages).await?;
-        for taken in takens {
+        for (taken, span) in takens {
             taken.taken().await?;
+            drop(span);
+            self.balance.taken();
+            in_hand.done(1);
             self.progress.taken.fetch_add(1, Ordering::Relaxed);
         }
         self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -147,7 +171,7 @@ impl Intake {
     }
 
     /// Puts what cannot be scanned on the dead lane, then tells its source.
-    async fn refuse(&self, refused: Refused) -> Result<(), Fault> {
+    async fn refuse(&self, refused: Refused, in_hand: &InHand) -> Result<(), Fault> {
         let Refused { original, reason, taken } = refused;
         let (links, source) = (&self.links, &self.settings.source);
         let bury = || dead::bury(&links.lanes, DeadKind::Reference, source, &reason, &original);
@@ -168,6 +192,8 @@ impl Intake {
             }
         }
         taken.taken().await?;
+        self.balance.dead();
+        in_hand.failed(ErrorKind::Rejected, 1);
         self.progress.refused.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -183,7 +209,7 @@ impl Intake {
         }
     }
 
-    async fn tasks(&self, reference: Reference) -> Result<(Vec<Task>, Box<dyn Taken>), Fault> {
+    async fn tasks(&self, reference: Reference) -> Result<(Vec<Task>, Box<dyn Taken>, Option<Span>), Fault> {
         let Reference { identity, roots, request_meta, taken } = reference;
         let mut digests = Vec::with_capacity(roots.len());
         for root in &roots {
@@ -191,6 +217,7 @@ impl Intake {
         }
         let body = body(&digests);
         let scan_id = ScanId::derive(&self.settings.source, &identity, &body);
+        let span = Span::root(scan_id, &self.settings.source);
         let first_seen = Timestamp::now();
         let mut parts = Vec::with_capacity(roots.len());
         for (ordinal, (root, digest)) in (0_u32..).zip(roots.into_iter().zip(digests)) {
@@ -206,7 +233,7 @@ impl Intake {
             tenant: self.settings.tenant.clone(),
             allowed_plugins: None,
             replay_of: None,
-            trace: None,
+            trace: span.as_ref().map(Span::traceparent),
         });
         if head.roots.len() > 1 {
             let ledger = &self.links.ledger;
@@ -228,7 +255,7 @@ impl Intake {
                 inline,
             })
             .collect();
-        Ok((tasks, taken))
+        Ok((tasks, taken, span))
     }
 
     async fn root(

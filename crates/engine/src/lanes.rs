@@ -89,6 +89,7 @@ impl Lanes {
 pub struct Seen {
     roots: AtomicU64,
     children: AtomicU64,
+    newer: AtomicU64,
 }
 
 impl Seen {
@@ -97,6 +98,16 @@ impl Seen {
         if let (true, Some(published)) = (delivery.first, delivery.published) {
             self.of(lane).fetch_max(published.0, Ordering::Relaxed);
         }
+    }
+
+    /// Notes at `now` a task that only a newer build reads.
+    pub fn note_newer(&self, now: Timestamp) {
+        self.newer.fetch_max(now.0, Ordering::Relaxed);
+    }
+
+    /// When the last task came that only a newer build reads.
+    pub fn newer(&self) -> Option<Timestamp> {
+        Some(self.newer.load(Ordering::Relaxed)).filter(|at| *at > 0).map(Timestamp)
     }
 
     fn last(&self, lane: TaskLane) -> Timestamp {

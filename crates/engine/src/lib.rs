@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod assemble;
+pub mod breaker;
 pub mod dead;
 pub mod examine;
 pub mod fetch;
 pub mod intake;
 pub mod lanes;
 pub mod links;
+pub mod meters;
 pub mod plan;
 pub mod replay;
 pub mod retain;
@@ -22,8 +24,10 @@ pub mod surroundings;
 pub mod sweep;
 pub mod worker;
 
+pub use breaker::{Breaker, BreakerSettings};
 pub use lanes::Lanes;
 pub use links::{Links, Settings};
+pub use meters::Meters;
 pub use plan::{ExternalPlugin, Plan, PlannedPlugin};
 pub use surroundings::Surroundings;
 pub use worker::Worker;

@@ -20,6 +20,7 @@ use stoq_jail::work::{Item, Wire};
 
 use self::resolve::{Resolution, Wanted, add, resolve};
 use self::wire::{Header, Report, State};
+use self::workload::Usable;
 pub use self::workload::{Rounds, build};
 use crate::rules::{self, Facts};
 
@@ -127,8 +128,12 @@ impl Visit<'_> {
         self.wanted.retain(|worker, _| !self.done.contains(worker) && !waiting.contains(worker));
         let settled = &self.state.not_run;
         self.wanted.retain(|worker, _| !settled.iter().any(|n| n.plugin == *worker));
-        let Resolution { mut ready, deferred, not_run, errors } =
-            resolve(self.rounds, &self.wanted, &self.done, self.rounds.plan.max_required_depth);
+        let Resolution { mut ready, deferred, not_run, errors } = resolve(
+            &Usable { rounds: self.rounds, header: self.header },
+            &self.wanted,
+            &self.done,
+            self.rounds.plan.max_required_depth,
+        );
         ready.retain(|worker, _| !waiting.contains(worker));
         self.wanted = deferred;
         self.errors.extend(errors);
@@ -140,9 +145,18 @@ impl Visit<'_> {
         for name in &self.rounds.plan.dispatchers {
             if name == rules::NAME {
                 self.apply_rules();
+            } else if let Some(reason) = self.header.off.get(name) {
+                self.leave_out(name, reason);
             } else {
                 self.ask(name, wire);
             }
+        }
+    }
+
+    /// A dispatcher that is switched off is named once, like a worker.
+    fn leave_out(&mut self, name: &str, reason: &str) {
+        if !self.state.not_run.iter().any(|not_run| not_run.plugin == name) {
+            self.state.not_run.push(NotRun { plugin: name.to_owned(), reason: reason.to_owned() });
         }
     }
 

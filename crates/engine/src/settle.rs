@@ -13,6 +13,8 @@ use bytes::Bytes;
 use stoq_api::ledger::{Completeness, FrozenScan, Settled};
 use stoq_api::plugin::Item;
 use stoq_api::{Fault, FaultKind, Json, Location, Outcome, Response, ScanId, Task, Timestamp, results};
+use stoq_runtime::metrics::{ErrorKind, Role};
+use stoq_runtime::trace::TRACEPARENT;
 
 use self::children::Children;
 use crate::assemble::Assembly;
@@ -22,6 +24,17 @@ use crate::surroundings::Surroundings;
 
 /// Room for a usual response; larger ones grow.
 const RESPONSE_BYTES: usize = 2 << 10;
+
+/// Traces named in one message: with more its header would be longer than some brokers take.
+const MAX_TRACED: usize = 16;
+
+/// A response on its way to the result lane, and what is counted and told of it there.
+pub struct Ready {
+    item: Item,
+    source: String,
+    complete: bool,
+    trace: Option<String>,
+}
 
 /// Whether a scan never needs the ledger: one root, no children, known to be delivered for the first time, and nothing
 /// was stopped on it. Anything else may have left traces that only the ledger can tell.
@@ -34,7 +47,7 @@ pub fn is_leaf(task: &Task, examined: &Examined, first: bool) -> bool {
 ///
 /// # Errors
 /// It cannot be written as JSON.
-pub async fn leaf(around: &Surroundings, task: Task, examined: Examined) -> Result<Item, Fault> {
+pub async fn leaf(around: &Surroundings, task: Task, examined: Examined) -> Result<Ready, Fault> {
     let frozen = FrozenScan {
         scan_id: task.scan_id,
         head: Arc::unwrap_or_clone(task.scan),
@@ -97,8 +110,10 @@ pub async fn finish(around: &Surroundings, scan: ScanId) -> Result<(), Fault> {
 ///
 /// # Errors
 /// It cannot be written as JSON.
-async fn respond(around: &Surroundings, frozen: FrozenScan) -> Result<Item, Fault> {
+async fn respond(around: &Surroundings, frozen: FrozenScan) -> Result<Ready, Fault> {
     let id = frozen.scan_id.to_string();
+    let (source, trace) = (frozen.head.source.clone(), frozen.head.trace.clone());
+    let complete = frozen.completeness == Completeness::Complete;
     let assembly = Assembly::new(frozen, &around.engine);
     let mut json = Vec::with_capacity(RESPONSE_BYTES);
     let written = if around.decorators.is_empty() {
@@ -110,21 +125,40 @@ async fn respond(around: &Surroundings, frozen: FrozenScan) -> Result<Item, Faul
         serde_json::to_writer(&mut json, &response)
     };
     written.map_err(|e| Fault::because(FaultKind::Refused, "a response cannot be written as JSON", e))?;
-    Ok(Item { id, json: Bytes::from(json) })
+    Ok(Ready { item: Item { id, json: Bytes::from(json) }, source, complete, trace })
 }
 
 /// Publishes responses, confirmed; several small ones in one message.
 ///
 /// # Errors
 /// As for [`settle`].
-pub async fn publish_results(around: &Surroundings, responses: Vec<Item>) -> Result<(), Fault> {
-    let messages = results::pack(&responses);
-    around.patiently("publish responses", || around.lanes.results.publish(messages.clone())).await
+pub async fn publish_results(around: &Surroundings, responses: Vec<Ready>) -> Result<(), Fault> {
+    let items: Vec<Item> = responses.iter().map(|response| response.item.clone()).collect();
+    let mut messages = results::pack(&items);
+    let mut rest = responses.iter();
+    for message in &mut messages {
+        let count = message.header(results::BATCH_HEADER).and_then(|n| n.parse().ok()).unwrap_or(1);
+        let traced: Vec<&str> = rest.by_ref().take(count).filter_map(|r| r.trace.as_deref()).take(MAX_TRACED).collect();
+        if !traced.is_empty() {
+            message.headers.push((TRACEPARENT.to_owned(), traced.join(",")));
+        }
+    }
+    around.patiently("publish responses", || around.lanes.results.publish(messages.clone())).await?;
+    for response in &responses {
+        around.meters.answered(&response.source, response.complete);
+    }
+    Ok(())
 }
 
 async fn decorate(around: &Surroundings, response: &mut Response) {
     for (name, decorator) in &around.decorators {
-        match decorator.decorate(response).await {
+        let in_hand = around.meters.begin(Role::Decorator, name);
+        let said = decorator.decorate(response).await;
+        match &said {
+            Ok(_) => in_hand.done(1),
+            Err(_) => in_hand.failed(ErrorKind::Failed, 1),
+        }
+        match said {
             Ok(Some(value)) => response.decorators.push(name, Json::of(&value)),
             Ok(None) => {}
             Err(text) => response.errors.push(stoq_api::ErrorEntry {

@@ -10,7 +10,9 @@ use stoq_api::response::EngineInfo;
 use stoq_jail::Runner;
 use stoq_runtime::files::FileRoots;
 
+use crate::breaker::Breaker;
 use crate::links::Links;
+use crate::meters::Meters;
 use crate::rules::Rules;
 
 /// Everything around a worker.
@@ -35,6 +37,10 @@ pub struct Surroundings {
     pub decorators: BTreeMap<String, Arc<dyn Decorator>>,
     /// Versions, for responses.
     pub engine: EngineInfo,
+    /// Which plugins are switched off.
+    pub breaker: Breaker,
+    /// What is counted.
+    pub meters: Meters,
 }
 
 /// Everything that goes through lanes, ledger or store does so the same way in all roles.

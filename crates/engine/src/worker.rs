@@ -6,6 +6,8 @@ use std::time::Duration;
 use stoq_api::queue::{Deliveries, Delivery, Message, Prefetch};
 use stoq_api::scanner::Remaining;
 use stoq_api::{EnvelopeError, Fault, FaultKind, Location, Outcome, PayloadId, Task, Timestamp, envelope};
+use stoq_runtime::metrics::{Component, ErrorKind, Role};
+use stoq_runtime::trace::Span;
 use tokio::sync::{Notify, RwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,13 +32,31 @@ pub struct Worker {
     /// Shared by all work; held alone by a payload at its last attempt, so that none but itself can be blamed.
     alone: Arc<RwLock<()>>,
     settled: Arc<Notify>,
+    meters: Arc<Meters>,
+}
+
+/// What is counted of messages of each task lane.
+struct Meters {
+    roots: Component,
+    children: Component,
+}
+
+impl Meters {
+    fn of(&self, lane: TaskLane) -> &Component {
+        match lane {
+            TaskLane::Roots => &self.roots,
+            TaskLane::Children => &self.children,
+        }
+    }
 }
 
 impl Worker {
     /// A worker in `around`.
     pub fn new(around: Arc<Surroundings>) -> Self {
         let room = Arc::new(Semaphore::new(around.settings.concurrency.max(1)));
-        Self { around, room, alone: Arc::default(), settled: Arc::default() }
+        let meter = |lane| Component::new(Role::Worker, lane);
+        let meters = Meters { roots: meter("roots"), children: meter("children") };
+        Self { around, room, alone: Arc::default(), settled: Arc::default(), meters: Arc::new(meters) }
     }
 
     /// Rung after every message that was settled or given back.
@@ -82,14 +102,17 @@ impl Worker {
     /// One message from delivery to verdict. Whatever fails on the way leads to a message that is given back.
     async fn handle(&self, lane: TaskLane, delivery: Delivery) {
         let id = delivery.message.id.clone();
+        let in_hand = self.meters.of(lane).begin(1);
         let work = self.process(lane, &delivery);
         match keep_alive(&delivery, work).await {
             Ok(()) => {
+                in_hand.done(1);
                 if let Err(fault) = delivery.ack().await {
                     tracing::warn!(%id, error = %stoq_api::fault::chain(&fault), "not acknowledged; it will come again");
                 }
             }
             Err(fault) => {
+                in_hand.failed(ErrorKind::Fault(fault.kind), 1);
                 tracing::error!(%id, error = %stoq_api::fault::chain(&fault), "given back");
                 delivery.release().await.ok();
             }
@@ -111,6 +134,9 @@ impl Worker {
                     let text = format!(
                         "a task has header version {version}, which this build does not read; it is left to newer workers"
                     );
+                    self.around.seen.note_newer(Timestamp::now());
+                    // Given back at once it would come at once, over and over, until a newer worker takes it.
+                    tokio::time::sleep(AWAY).await;
                     return Err(Fault::new(FaultKind::Refused, text));
                 }
                 Err(error) => self.unreadable(frame.scan_id, frame.payload_id, &error, message).await?,
@@ -140,8 +166,19 @@ impl Worker {
         self.scan(tasks, first).await
     }
 
-    /// The sequence of a payload: fetch, examine, settle.
+    /// Scans payloads, each within a span of its scan's trace, if it has one.
     async fn scan(&self, tasks: Vec<Task>, first: bool) -> Result<(), Fault> {
+        let mut spans: Vec<Span> = tasks.iter().filter_map(span).collect();
+        let scanned = self.scan_all(tasks, first).await;
+        if let Err(fault) = &scanned {
+            let text = stoq_api::fault::chain(fault);
+            spans.iter_mut().for_each(|span| span.failed(&text));
+        }
+        scanned
+    }
+
+    /// The sequence of a payload: fetch, examine, settle.
+    async fn scan_all(&self, tasks: Vec<Task>, first: bool) -> Result<(), Fault> {
         let mut fetches = Vec::with_capacity(tasks.len());
         for task in tasks {
             match fetch(&self.around, &task).await? {
@@ -250,6 +287,14 @@ impl Worker {
             })
             .await
     }
+}
+
+fn span(task: &Task) -> Option<Span> {
+    let mut span = Span::of(task.scan.trace.as_deref(), "scan payload")?;
+    span.attribute("stoq.scan_id", task.scan_id.to_string());
+    span.attribute("stoq.payload_id", task.payload_id.to_string());
+    span.attribute("stoq.depth", task.depth.to_string());
+    Some(span)
 }
 
 /// Children before roots, so that scans finish and the ledger stays small.

@@ -11,8 +11,10 @@ pub mod fail;
 pub mod files;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod health;
 pub mod logs;
 pub mod metrics;
 pub mod secret;
 pub mod shutdown;
+pub mod trace;
 pub mod units;

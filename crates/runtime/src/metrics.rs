@@ -3,8 +3,9 @@
 //! Labels take configured names only (sources, plugins, lanes) and words of this file, never anything that a payload
 //! says: a hostile file name must not become a time series.
 //!
-//! The balance: for each source, `stoq_references_taken_total` = `stoq_responses_total` + `stoq_dead_total` +
-//! `stoq_scans_open`.
+//! The balance, over all processes of a fleet: `stoq_references_taken_total` = `stoq_responses_total` +
+//! `stoq_dead_total` + what is open. Each process counts what it did itself, after it was safe; docs/operations.md says
+//! how far the sum can be off after crashes.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use stoq_api::fault::FaultKind;
 use stoq_api::outcome::RunStatus;
@@ -26,15 +27,18 @@ struct Families {
     taken: IntCounterVec,
     responses: IntCounterVec,
     dead: IntCounterVec,
-    open: IntGaugeVec,
+    open: IntGauge,
     received: IntCounterVec,
     sent: IntCounterVec,
     errors: IntCounterVec,
     in_flight: IntGaugeVec,
     seconds: HistogramVec,
     slot_kills: IntCounterVec,
-    queue_depth: IntGaugeVec,
+    lane_depth: IntGaugeVec,
+    lane_age: GaugeVec,
     rules: IntGaugeVec,
+    plugin_off: IntGaugeVec,
+    spans_dropped: IntCounter,
 }
 
 static FAMILIES: LazyLock<Families> = LazyLock::new(Families::new);
@@ -50,8 +54,13 @@ impl Families {
                 "scans that ended with a response",
                 &["source", "kind"],
             ),
-            dead: counter(&registry, "stoq_dead_total", "references that went to the dead lane", &["source"]),
-            open: gauge(&registry, "stoq_scans_open", "scans begun and not yet answered", &["source"]),
+            dead: counter(
+                &registry,
+                "stoq_dead_total",
+                "references that went to the dead lane, without a response",
+                &["source"],
+            ),
+            open: single(&registry, "stoq_scans_open", "scans that the ledger holds, in the whole fleet"),
             received: counter(&registry, "stoq_in_total", "items that a component was given", &["role", "name"]),
             sent: counter(&registry, "stoq_out_total", "items that a component dealt with", &["role", "name"]),
             errors: counter(
@@ -73,12 +82,53 @@ impl Families {
                 "jailed processes that died or were killed",
                 &["reason"],
             ),
-            queue_depth: gauge(&registry, "stoq_queue_depth", "messages that wait in a lane", &["lane"]),
+            lane_depth: gauge(
+                &registry,
+                "stoq_lane_messages",
+                "messages on a lane that wait or are held, as the broker says",
+                &["lane", "subscription", "state"],
+            ),
+            lane_age: gauge_of_seconds(
+                &registry,
+                "stoq_lane_oldest_seconds",
+                "age of the oldest message that waits on a lane, where the broker tells",
+                &["lane", "subscription"],
+            ),
             rules: gauge(&registry, "stoq_ruleset", "1 for the rules in use, by their digest", &["name", "ruleset"]),
+            plugin_off: gauge(
+                &registry,
+                "stoq_plugin_off",
+                "1 while the circuit breaker keeps a plugin off",
+                &["name"],
+            ),
+            spans_dropped: counted(&registry, "stoq_spans_dropped_total", "spans that were not sent"),
             registry,
         };
         register(&families.registry, ProcessCollector::for_self());
         families
+    }
+
+    /// The names of all families of our own, whether they have series yet or not.
+    #[cfg(test)]
+    fn names(&self) -> Vec<String> {
+        let all: [&dyn Collector; 15] = [
+            &self.taken,
+            &self.responses,
+            &self.dead,
+            &self.open,
+            &self.received,
+            &self.sent,
+            &self.errors,
+            &self.in_flight,
+            &self.seconds,
+            &self.slot_kills,
+            &self.lane_depth,
+            &self.lane_age,
+            &self.rules,
+            &self.plugin_off,
+            &self.spans_dropped,
+        ];
+        all.iter().flat_map(|family| family.desc()).map(|desc| desc.fq_name.clone()).collect()
     }
 }
 
@@ -104,6 +154,27 @@ fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGau
 }
 
 #[expect(clippy::expect_used, reason = "names are literals of this file, all of them made in one test")]
+fn counted(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let family = IntCounter::new(name, help).expect("a valid name");
+    register(registry, family.clone());
+    family
+}
+
+#[expect(clippy::expect_used, reason = "names are literals of this file, all of them made in one test")]
+fn single(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let family = IntGauge::new(name, help).expect("a valid name");
+    register(registry, family.clone());
+    family
+}
+
+#[expect(clippy::expect_used, reason = "names are literals of this file, all of them made in one test")]
+fn gauge_of_seconds(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    let family = GaugeVec::new(Opts::new(name, help), labels).expect("a valid name");
+    register(registry, family.clone());
+    family
+}
+
+#[expect(clippy::expect_used, reason = "names are literals of this file, all of them made in one test")]
 fn histogram(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
     let family =
         HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels).expect("a valid name");
@@ -111,14 +182,13 @@ fn histogram(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Hi
     family
 }
 
-/// The balance of one source.
+/// What one source's references became, as far as this process did it.
 #[derive(Clone, Debug)]
 pub struct Source {
     taken: IntCounter,
     complete: IntCounter,
     partial: IntCounter,
     dead: IntCounter,
-    open: IntGauge,
 }
 
 impl Source {
@@ -130,45 +200,38 @@ impl Source {
             complete: f.responses.with_label_values(&[name, "complete"]),
             partial: f.responses.with_label_values(&[name, "partial"]),
             dead: f.dead.with_label_values(&[name]),
-            open: f.open.with_label_values(&[name]),
         }
     }
 
-    /// A reference was taken and its scan begins.
+    /// A reference was taken: its task is published and its source was told.
     pub fn taken(&self) {
         self.taken.inc();
-        self.open.inc();
     }
 
-    /// So many scans were open when this process started: they count as taken, so that the balance holds.
-    pub fn resumed(&self, scans: u64) {
-        self.taken.inc_by(scans);
-        self.open.add(i64::try_from(scans).unwrap_or(i64::MAX));
-    }
-
-    /// A scan ended with a response.
+    /// A response was published.
     pub fn answered(&self, complete: bool) {
         if complete {
             self.complete.inc()
         } else {
             self.partial.inc()
         };
-        self.open.dec();
     }
 
-    /// A reference that was taken went to the dead lane.
+    /// A reference was taken and is safe on the dead lane; it gets no response.
     pub fn dead(&self) {
+        self.taken.inc();
         self.dead.inc();
-        self.open.dec();
     }
 }
 
 /// What a component is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Brings references.
     Provider,
-    /// Worker or dispatcher.
+    /// Takes tasks off a lane; its name is the lane's.
+    Worker,
+    /// Scans payloads.
     Plugin,
     /// Keeps payloads.
     Archiver,
@@ -182,6 +245,7 @@ impl Role {
     const fn label(self) -> &'static str {
         match self {
             Self::Provider => "provider",
+            Self::Worker => "worker",
             Self::Plugin => "plugin",
             Self::Archiver => "archiver",
             Self::Decorator => "decorator",
@@ -306,9 +370,33 @@ pub fn slot_killed(reason: &'static str) {
     FAMILIES.slot_kills.with_label_values(&[reason]).inc();
 }
 
-/// So many messages wait in the lane.
-pub fn queue_depth(lane: &str, messages: u64) {
-    FAMILIES.queue_depth.with_label_values(&[lane]).set(i64::try_from(messages).unwrap_or(i64::MAX));
+/// What waits on a lane and what is held, and since when the oldest waits, where that is known.
+pub fn lane(lane: &str, subscription: &str, ready: u64, held: u64, oldest: Option<Duration>) {
+    let (f, labels) = (&*FAMILIES, [lane, subscription]);
+    for (state, messages) in [("waiting", ready), ("held", held)] {
+        f.lane_depth.with_label_values(&[lane, subscription, state]).set(i64::try_from(messages).unwrap_or(i64::MAX));
+    }
+    match oldest {
+        Some(age) => f.lane_age.with_label_values(&labels).set(age.as_secs_f64()),
+        None if ready == 0 => f.lane_age.with_label_values(&labels).set(0.0),
+        // Not known: an age of nothing would be a lie. Removing what was never shown is no mistake.
+        None => drop(f.lane_age.remove_label_values(&labels)),
+    }
+}
+
+/// So many scans are open or wait for their response, in the whole fleet, as the ledger says.
+pub fn scans_open(scans: u64) {
+    FAMILIES.open.set(i64::try_from(scans).unwrap_or(i64::MAX));
+}
+
+/// The circuit breaker of this process switched the plugin off, or on again.
+pub fn plugin_off(plugin: &str, off: bool) {
+    FAMILIES.plugin_off.with_label_values(&[plugin]).set(i64::from(off));
+}
+
+/// So many spans were not sent.
+pub fn spans_dropped(spans: u64) {
+    FAMILIES.spans_dropped.inc_by(spans);
 }
 
 /// The plugin now uses the rules with this digest; the ones before are no longer shown.
@@ -341,24 +429,22 @@ mod tests {
     #[test]
     fn the_balance_balances() {
         let source = Source::new("balance");
-        source.resumed(2);
         (0..3).for_each(|_| source.taken());
         source.answered(true);
         source.answered(false);
         source.dead();
         let text = render();
         let of = |series: &str| value(&text, series).unwrap();
-        let (taken, open) =
-            (of("stoq_references_taken_total{source=\"balance\"}"), of("stoq_scans_open{source=\"balance\"}"));
+        let taken = of("stoq_references_taken_total{source=\"balance\"}");
         let complete = of("stoq_responses_total{kind=\"complete\",source=\"balance\"}");
         let partial = of("stoq_responses_total{kind=\"partial\",source=\"balance\"}");
-        assert_eq!(taken, complete + partial + of("stoq_dead_total{source=\"balance\"}") + open);
-        assert_eq!((taken, open), (5.0, 2.0));
+        let dead = of("stoq_dead_total{source=\"balance\"}");
+        assert_eq!((taken, complete, partial, dead), (4.0, 1.0, 1.0, 1.0), "one is open");
     }
 
     #[test]
     fn every_role_has_the_same_set() {
-        for role in [Role::Provider, Role::Plugin, Role::Archiver, Role::Decorator, Role::Connector] {
+        for role in [Role::Provider, Role::Worker, Role::Plugin, Role::Archiver, Role::Decorator, Role::Connector] {
             let component = Component::new(role, "same");
             let in_hand = component.begin(3);
             in_hand.done(2);
@@ -395,15 +481,48 @@ mod tests {
         }
     }
 
+    /// Names of our metrics in a text.
+    fn names(text: &str) -> impl Iterator<Item = &str> {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
+        words.filter(|word| word.starts_with("stoq_"))
+    }
+
+    #[test]
+    fn alerts_and_documents_name_metrics_that_exist() {
+        let families = FAMILIES.names();
+        let rules = include_str!("../../../deploy/prometheus/stoq.rules.yml");
+        let page = include_str!("../../../docs/operations.md");
+        for name in names(rules).chain(names(page)) {
+            let bare = name.strip_suffix("_count").or(name.strip_suffix("_bucket")).unwrap_or(name);
+            assert!(families.iter().any(|family| family == bare), "there is no metric {name}");
+        }
+        for name in &families {
+            assert!(names(page).any(|named| named == name), "docs/operations.md does not explain {name}");
+        }
+    }
+
     #[test]
     fn all_families_are_shown() {
         slot_killed("memory");
-        queue_depth("task", 7);
+        lane("roots", "workers", 7, 2, Some(Duration::from_millis(1_500)));
+        scans_open(5);
+        plugin_off("yara", true);
+        spans_dropped(3);
         ruleset("yara", None, "old");
         ruleset("yara", Some("old"), "new");
         let text = render();
         assert_eq!(value(&text, "stoq_slot_kills_total{reason=\"memory\"}"), Some(1.0));
-        assert_eq!(value(&text, "stoq_queue_depth{lane=\"task\"}"), Some(7.0));
+        let lane_of =
+            |state| format!("stoq_lane_messages{{lane=\"roots\",state=\"{state}\",subscription=\"workers\"}}");
+        assert_eq!(value(&text, &lane_of("waiting")), Some(7.0));
+        assert_eq!(value(&text, &lane_of("held")), Some(2.0));
+        let age = "stoq_lane_oldest_seconds{lane=\"roots\",subscription=\"workers\"}";
+        assert_eq!(value(&text, age), Some(1.5));
+        lane("roots", "workers", 7, 0, None);
+        assert_eq!(value(&render(), age), None, "not known is not nothing");
+        assert_eq!(value(&text, "stoq_scans_open"), Some(5.0));
+        assert_eq!(value(&text, "stoq_plugin_off{name=\"yara\"}"), Some(1.0));
+        assert_eq!(value(&text, "stoq_spans_dropped_total"), Some(3.0));
         assert_eq!(value(&text, "stoq_ruleset{name=\"yara\",ruleset=\"new\"}"), Some(1.0));
         assert_eq!(value(&text, "stoq_ruleset{name=\"yara\",ruleset=\"old\"}"), None);
         assert!(value(&text, "process_resident_memory_bytes").is_some_and(|bytes| bytes > 0.0));

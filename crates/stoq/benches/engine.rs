@@ -136,6 +136,8 @@ async fn run(corpus: &[Bytes], plan: &Plan, runner: Arc<dyn Runner>) {
     let settings = Settings { coupled: true, ..Settings::default() };
     let ledger = Arc::new(MemoryLedger::new());
     let around = Arc::new(Surroundings {
+        meters: stoq_engine::Meters::default(),
+        breaker: stoq_engine::Breaker::default(),
         links: Arc::new(Links::new(lanes, ledger, Arc::new(MemoryStore::new()), settings)),
         files: Arc::default(),
         fetchers: BTreeMap::new(),

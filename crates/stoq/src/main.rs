@@ -5,8 +5,11 @@ mod cli;
 mod commands;
 mod exit;
 mod external;
+mod http;
 mod pipeline;
+mod trace;
 mod view;
+mod watch;
 mod wiring;
 
 use std::io::Write;

@@ -11,6 +11,7 @@ use stoq_connectors::common::{Frame, Settings as FrameSettings};
 use stoq_engine::intake::{Intake, IntakeSettings, Progress};
 use stoq_engine::lanes::WORKERS;
 use stoq_engine::{Links, Surroundings, Worker, retain, sweep};
+use stoq_runtime::health::Health;
 use stoq_runtime::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
@@ -80,15 +81,15 @@ pub(crate) async fn run(
 
     let stops = Stops::default();
     let mut running = JoinSet::new();
-    connectors(links, sinks, &stops, &mut running).await?;
-    let (settled, working) = work(worker, &stops, shutdown);
+    connectors(base, sinks, &stops, &mut running).await?;
+    let (settled, working) = work(worker, &base.health, &stops, shutdown);
     if base.lasting && !base.is_fleet() {
         let (keeping, stop) = (Arc::clone(links), stops.worker.clone());
         let retention = base.loaded.settings.core.retention.get();
         tokio::spawn(async move { retain::run(keeping, retention, &stop).await });
     }
 
-    let taking = take_all(intakes, shutdown.token());
+    let taking = take_all(intakes, &base.health, shutdown.token());
     let all = async {
         taking.await?;
         let by_themselves = !shutdown.is_draining();
@@ -126,6 +127,7 @@ pub(crate) async fn run(
 /// Starts the worker and its sweeper, if this process is one. The bell rings after every message that is done with.
 fn work(
     worker: Option<Arc<Surroundings>>,
+    health: &Health,
     stops: &Stops,
     shutdown: &Shutdown,
 ) -> (Arc<Notify>, JoinHandle<Result<(), Fault>>) {
@@ -133,9 +135,10 @@ fn work(
     let worker = Worker::new(Arc::clone(&around));
     let settled = worker.settled();
     let (stop, force) = (stops.worker.clone(), shutdown.stop_token());
-    let working = tokio::spawn(async move { worker.run(&stop, &force).await });
+    let (alive, sweeping) = (health.clone(), health.clone());
+    let working = tokio::spawn(async move { alive.around("worker", worker.run(&stop, &force)).await });
     let stop = stops.worker.clone();
-    tokio::spawn(async move { sweep::run(around, &stop).await });
+    tokio::spawn(async move { sweeping.around("sweeper", sweep::run(around, &stop)).await });
     (settled, working)
 }
 
@@ -145,12 +148,8 @@ struct Stops {
     connectors: CancellationToken,
 }
 
-async fn connectors(
-    links: &Arc<Links>,
-    sinks: Vec<Sink>,
-    stops: &Stops,
-    parts: &mut JoinSet<Result<()>>,
-) -> Result<()> {
+async fn connectors(base: &Base, sinks: Vec<Sink>, stops: &Stops, parts: &mut JoinSet<Result<()>>) -> Result<()> {
+    let links = &base.links;
     for sink in sinks {
         let prefetch = Prefetch { messages: CONNECTOR_PREFETCH };
         let deliveries = links.lanes.results.subscribe(&sink.name, prefetch).await?;
@@ -160,20 +159,23 @@ async fn connectors(
             dead: Arc::new(DeadLane(links.lanes.clone())),
             settings: sink.settings,
         };
-        let stop = stops.connectors.clone();
+        let (stop, health) = (stops.connectors.clone(), base.health.clone());
         parts.spawn(async move {
-            let name = Arc::clone(&frame.name);
-            frame.run(deliveries, stop).await.with_context(|| format!("connector {name}"))
+            let name = format!("connector {}", frame.name);
+            health.around(&name, frame.run(deliveries, stop)).await.context(name)
         });
     }
     Ok(())
 }
 
-async fn take_all(intakes: Vec<(Intake, Box<dyn Provider>)>, stop: CancellationToken) -> Result<()> {
+async fn take_all(intakes: Vec<(Intake, Box<dyn Provider>)>, health: &Health, stop: CancellationToken) -> Result<()> {
     let mut taking = JoinSet::new();
     for (intake, mut provider) in intakes {
-        let stop = stop.clone();
-        taking.spawn(async move { intake.run(&mut *provider, &stop).await });
+        let (stop, health) = (stop.clone(), health.clone());
+        taking.spawn(async move {
+            let name = format!("provider {}", intake.source());
+            health.around(&name, intake.run(&mut *provider, &stop)).await
+        });
     }
     let mut first = Ok(());
     while let Some(ended) = taking.join_next().await {

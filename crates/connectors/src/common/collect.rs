@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use stoq_api::plugin::Item;
-use stoq_api::queue::Delivery;
+use stoq_api::queue::{Delivery, Message};
+use stoq_runtime::trace::{self, Span, TRACEPARENT};
 use tokio::time::Instant;
 
 use super::frame::Settings;
@@ -28,11 +29,13 @@ pub(super) struct Pending {
     pub(super) item: Item,
     /// Refused for good, and not yet in the dead lane.
     pub(super) rejected: Option<String>,
+    /// What is told of it in its scan's trace; ends with it.
+    pub(super) span: Option<Span>,
 }
 
 impl Batch {
     /// Adds all items of a delivery. A message that cannot be read is one item, refused.
-    pub(super) fn add(&mut self, delivery: Delivery) {
+    pub(super) fn add(&mut self, delivery: Delivery, connector: &str) {
         let place = self.held.len();
         let (items, rejected) = match lane::unpack(&delivery.message) {
             Ok(items) => (items, None),
@@ -43,9 +46,11 @@ impl Batch {
         };
         self.bytes += delivery.message.body.len();
         self.since.get_or_insert_with(Instant::now);
+        for item in items {
+            let span = span(&delivery.message, &item.id, connector);
+            self.pending.push_back(Pending { delivery: place, item, rejected: rejected.clone(), span });
+        }
         self.held.push(Some(delivery));
-        let pending = items.into_iter().map(|item| Pending { delivery: place, item, rejected: rejected.clone() });
-        self.pending.extend(pending);
     }
 
     /// Nothing was added.
@@ -62,4 +67,13 @@ impl Batch {
     pub(super) fn due(&self, settings: &Settings) -> Option<Instant> {
         self.since.map(|since| since + settings.linger)
     }
+}
+
+/// The span of one response, if its scan is traced. The header of a message of several responses names all that are.
+fn span(message: &Message, id: &str, connector: &str) -> Option<Span> {
+    let mut contexts = message.header(TRACEPARENT)?.split(',');
+    let mut span = Span::of(contexts.find(|context| trace::is_of(context, id)), "deliver response")?;
+    span.attribute("stoq.scan_id", id.to_owned());
+    span.attribute("stoq.connector", connector.to_owned());
+    Some(span)
 }

@@ -98,7 +98,7 @@ impl Frame {
                     extend_at = Instant::now() + self.settings.extend_every;
                 }
                 next = source.next(self), if !full => match next {
-                    Ok(Some(delivery)) => batch.add(delivery),
+                    Ok(Some(delivery)) => batch.add(delivery, &self.name),
                     Ok(None) => break Ok(()),
                     Err(e) => break Err(e),
                 },

@@ -154,6 +154,9 @@ fn judge(batch: &mut Batch, open: VecDeque<Pending>, verdicts: Vec<Verdict>, in_
                 batch.pending.push_back(pending);
             }
             Verdict::Rejected(reason) => {
+                if let Some(span) = &mut pending.span {
+                    span.failed(&reason);
+                }
                 pending.rejected = Some(reason);
                 batch.pending.push_back(pending);
             }

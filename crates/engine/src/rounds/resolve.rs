@@ -11,6 +11,9 @@ pub(super) type Wanted = BTreeMap<String, Vec<String>>;
 pub(super) trait Known {
     /// The workers that must have run before `worker`; `None` if there is no such worker.
     fn required(&self, worker: &str) -> Option<&BTreeSet<String>>;
+
+    /// Why `worker` is switched off, if it is.
+    fn off(&self, worker: &str) -> Option<&str>;
 }
 
 /// What can be done with a set of wanted workers.
@@ -80,6 +83,9 @@ impl Walk<'_> {
             });
         }
         let known = self.known;
+        if let Some(reason) = known.off(worker) {
+            return Err(self.switched_off(worker, reason));
+        }
         let Some(required) = known.required(worker) else {
             return Err(self.unknown(worker));
         };
@@ -92,6 +98,15 @@ impl Walk<'_> {
         }
         self.chain.pop();
         Ok(())
+    }
+
+    fn switched_off(&self, worker: &str, reason: &str) -> Broken {
+        let text = format!("Worker plugin {worker} was not run: {reason}");
+        let reason = match self.chain.last() {
+            None => reason.to_owned(),
+            Some(parent) => format!("{parent} requires the worker {worker}, which did not run: {reason}"),
+        };
+        Broken { text, reason }
     }
 
     fn unknown(&self, worker: &str) -> Broken {
@@ -133,6 +148,10 @@ mod tests {
         fn required(&self, worker: &str) -> Option<&BTreeSet<String>> {
             self.0.get(worker)
         }
+
+        fn off(&self, worker: &str) -> Option<&str> {
+            (worker == "off").then_some("it is off")
+        }
     }
 
     fn table(rows: &[(&'static str, &[&str])]) -> Table {
@@ -159,6 +178,18 @@ mod tests {
         assert_eq!((names(&second.ready), names(&second.deferred)), (vec!["b"], vec!["a"]));
         let third = run(&t, &["a", "d"], &["b", "c", "d"]);
         assert_eq!((names(&third.ready), names(&third.deferred)), (vec!["a"], vec![]));
+    }
+
+    #[test]
+    fn what_is_off_is_said_to_be() {
+        let t = table(&[("off", &[]), ("needs", &["off"]), ("ok", &[])]);
+        let r = run(&t, &["off", "needs", "ok"], &[]);
+        assert_eq!(names(&r.ready), ["ok"]);
+        let not_run: Vec<(&str, &str)> = r.not_run.iter().map(|n| (n.plugin.as_str(), n.reason.as_str())).collect();
+        assert_eq!(
+            not_run,
+            [("needs", "needs requires the worker off, which did not run: it is off"), ("off", "it is off")]
+        );
     }
 
     #[test]

@@ -127,6 +127,7 @@ impl Case {
     fn new(plan: Plan) -> Self {
         let header = Header {
             sha256: stoq_api::Sha256::of(b""),
+            off: BTreeMap::new(),
             meta: PayloadMeta::default(),
             request_meta: stoq_api::RequestMeta::default(),
             ancestors: Vec::new(),
@@ -152,6 +153,17 @@ fn runs(report: &Report) -> Vec<(u32, &str, RunStatus)> {
 }
 
 use RunStatus::{Cut, Failed, Killed, Ok as Fine};
+
+#[test]
+fn what_is_switched_off_is_left_out_and_said() {
+    let mut case = Case::new(plan(&[json!({}), json!({ "requires": "c" }), json!({})], &["a", "b"], &["a"]));
+    case.header.off = BTreeMap::from([("c".to_owned(), "it is off".to_owned())]);
+    let report = case.run(b"x");
+    assert_eq!(runs(&report), [(1, "a", Fine)]);
+    let not_run: Vec<(&str, &str)> =
+        report.state.not_run.iter().map(|n| (n.plugin.as_str(), n.reason.as_str())).collect();
+    assert_eq!(not_run, [("b", "b requires the worker c, which did not run: it is off")]);
+}
 
 #[test]
 fn required_workers_run_in_earlier_rounds_and_are_seen() {

@@ -1,6 +1,8 @@
 //! What the engine tells the rounds of one payload, and what they answer. The first crosses the slot's
 //! socket as JSON, the second as [`super::codec`] says.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use stoq_api::{Ancestor, Finding, NotRun, PayloadMeta, RequestMeta, Run, Sha256};
@@ -23,6 +25,9 @@ pub(crate) struct Header {
     /// Only these plugins may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) allowed: Option<Vec<String>>,
+    /// Plugins that are switched off, each with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) off: BTreeMap<String, String>,
     /// Where earlier rounds of this payload stood, if there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) state: Option<State>,

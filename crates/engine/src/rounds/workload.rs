@@ -87,12 +87,28 @@ impl Rounds {
     }
 }
 
-impl Known for Rounds {
+impl Rounds {
     fn required(&self, worker: &str) -> Option<&BTreeSet<String>> {
         match self.worker(worker) {
             Some((number, _)) => Some(&self.plugins[usize::from(number)].required),
             None => self.plan.external.get(worker).map(|external| &external.required_workers),
         }
+    }
+}
+
+/// The workers of a plan, as one payload may use them.
+pub(super) struct Usable<'a> {
+    pub(super) rounds: &'a Rounds,
+    pub(super) header: &'a Header,
+}
+
+impl Known for Usable<'_> {
+    fn required(&self, worker: &str) -> Option<&BTreeSet<String>> {
+        self.rounds.required(worker)
+    }
+
+    fn off(&self, worker: &str) -> Option<&str> {
+        self.header.off.get(worker).map(String::as_str)
     }
 }
 

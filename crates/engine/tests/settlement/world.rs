@@ -85,6 +85,8 @@ impl World {
             Settings { inline_limit: self.inline_limit, ..Settings::default() },
         );
         Arc::new(Surroundings {
+            meters: stoq_engine::Meters::default(),
+            breaker: stoq_engine::Breaker::default(),
             links: Arc::new(links),
             files: Arc::default(),
             fetchers: BTreeMap::from([("test".to_owned(), Arc::new(Shelf) as Arc<dyn Fetcher>)]),

@@ -60,6 +60,8 @@ pub(super) const ROOT: &[Key] = &[
     key("archive", Shape::Table(ARCHIVE), "", "where payloads are kept"),
     key("run", Shape::Table(RUN), "", "what takes part"),
     key("fleet", Shape::Table(FLEET), "", "what stands between the roles of several processes"),
+    key("http", Shape::Table(HTTP), "", "metrics and probes"),
+    key("trace", Shape::Table(TRACE), "", "traces of scans"),
     key("plugins", Shape::PluginOptions, "", "options of plugins, by plugin"),
     key("providers", Shape::Components(PluginKind::Provider), "", "sources: [providers.<name>.<kind>]"),
     key("connectors", Shape::Components(PluginKind::Connector), "", "sinks: [connectors.<name>.<kind>]"),
@@ -100,6 +102,14 @@ const SCAN: &[Key] = &[
         "10000",
         "payloads after which a slot is replaced",
     ),
+    key(
+        "breaker_kills",
+        Shape::Count { min: 0, max: 10_000 },
+        "25",
+        "payloads of the last ones that a plugin may be stopped on before it is switched off; 0: it never is",
+    ),
+    key("breaker_payloads", Shape::Count { min: 1, max: 10_000 }, "100", "how many of the last payloads are looked at"),
+    key("breaker_pause", TIME, "\"2 min\"", "how long a plugin is off before it may try again"),
     key("spool_dir", Shape::Path, "", "large payloads on their way; without it, below data_dir"),
 ];
 
@@ -166,4 +176,17 @@ const FLEET: &[Key] = &[
     ),
     key("hold_max", TIME, "\"10 min\"", "how long work is held while broker, ledger or store are away"),
     key("max_attempts", Shape::Count { min: 1, max: 1_000 }, "5", "deliveries of one payload until it is given up"),
+];
+
+const HTTP: &[Key] =
+    &[key("listen", Shape::Value(OptionKind::Text), "", "address and port; without it, nothing is served")];
+
+const TRACE: &[Key] = &[
+    key(
+        "endpoint",
+        Shape::Value(OptionKind::Text),
+        "",
+        "an OpenTelemetry collector that takes OTLP over HTTP; without it, nothing is traced",
+    ),
+    key("ratio", Shape::Value(OptionKind::Float), "0.01", "share of the scans that is traced, from 0 to 1"),
 ];

@@ -32,6 +32,10 @@ pub struct Settings {
     pub run: Run,
     /// What stands between the roles.
     pub fleet: Fleet,
+    /// Metrics and probes.
+    pub http: Http,
+    /// Traces of scans.
+    pub trace: Trace,
     /// Options of plugins by plugin, defaults filled in.
     #[serde(default)]
     pub plugins: BTreeMap<String, Options>,
@@ -136,6 +140,12 @@ pub struct Scan {
     pub batch_items: usize,
     /// Payloads after which a slot is replaced.
     pub recycle_after: u64,
+    /// Payloads of the last ones that a plugin may be stopped on before it is switched off; 0 switches none off.
+    pub breaker_kills: usize,
+    /// How many of the last payloads are looked at.
+    pub breaker_payloads: usize,
+    /// How long a plugin is off before it may try again.
+    pub breaker_pause: Duration,
     /// Large payloads on their way; [`Settings::spool_dir`] fills in where none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spool_dir: Option<PathBuf>,
@@ -242,6 +252,26 @@ pub struct Fleet {
     pub hold_max: Duration,
     /// Deliveries of one payload until it is given up.
     pub max_attempts: u32,
+}
+
+/// `[http]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Address and port of metrics and probes; none are served where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+}
+
+/// `[trace]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trace {
+    /// A collector; nothing is traced where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Share of the scans that is traced.
+    pub ratio: f64,
 }
 
 /// Options of a plugin: of the types that it declares, sizes in bytes, durations in seconds. `Debug` shows names only,

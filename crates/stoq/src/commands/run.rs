@@ -14,7 +14,10 @@ use stoq_runtime::shutdown::Shutdown;
 use super::scan::{connectors, intake_settings};
 use crate::cli::{CommonArgs, ConnectorArgs, ProviderArgs, RouteArgs, RunArgs, WorkerArgs, place_flags};
 use crate::exit::{Exit, UsageError};
+use crate::http;
 use crate::pipeline::{self, Parts, Sink, Source, Until};
+use crate::trace;
+use crate::watch::Watch;
 use crate::wiring::base::Base;
 use crate::wiring::{app, backends, config};
 
@@ -89,7 +92,22 @@ async fn finish(parts: Parts<'_>, shutdown: &Shutdown) -> Result<Exit> {
     if takers.is_empty() {
         return Err(no_connector());
     }
-    if !base.ready(&takers, shutdown).await? {
+    let _server = match &base.loaded.settings.http.listen {
+        Some(listen) => Some(http::serve(listen, base.health.clone()).await?),
+        None => None,
+    };
+    let tracing = trace::start(&base.loaded.settings)?;
+    let ended = work(parts, &takers, shutdown).await;
+    if let Some(tracing) = tracing {
+        tracing.end().await;
+    }
+    ended
+}
+
+async fn work(parts: Parts<'_>, takers: &[&str], shutdown: &Shutdown) -> Result<Exit> {
+    let base = parts.base;
+    let watch = Watch::start(base, takers, shutdown);
+    if !base.ready(takers, shutdown).await? {
         base.close().await;
         return Ok(Exit::Clean);
     }
@@ -101,6 +119,7 @@ async fn finish(parts: Parts<'_>, shutdown: &Shutdown) -> Result<Exit> {
         connectors = parts.sinks.len(),
         "started"
     );
+    watch.started();
     let alone = parts.until == Until::Drained;
     let ended = pipeline::run(parts, shutdown, |_| ()).await?;
     // A run that drains is over when it has drained.

@@ -13,7 +13,7 @@ use stoq_api::response::EngineInfo;
 use stoq_api::scanner::{PluginInfo, PluginKind};
 use stoq_engine::plan::PlanReport;
 use stoq_engine::rules::Rules;
-use stoq_engine::{Plan, Surroundings};
+use stoq_engine::{Breaker, BreakerSettings, Meters, Plan, Surroundings};
 use stoq_jail::{Inline, Limits, Mode, Pool, PoolConfig, Runner};
 use stoq_runtime::config::{JailMode, Settings};
 
@@ -43,7 +43,20 @@ pub(crate) fn build(base: &Base) -> Result<Built> {
     let rules = Rules::compile(&plan.rules).map_err(|problems| UsageError(problems.join("\n")))?;
     let runner = runner(settings, &plan, spool.path())?;
     let report: PlanReport = serde_json::from_slice(&runner.hello()).context("the slots did not say what they hold")?;
+    for (plugin, ruleset) in &report.rulesets {
+        stoq_runtime::metrics::ruleset(plugin, None, ruleset);
+    }
+    let meters = Meters::default();
+    for provider in settings.active(PluginKind::Provider) {
+        meters.expect(&provider.name);
+    }
     let around = Surroundings {
+        meters,
+        breaker: Breaker::new(BreakerSettings {
+            kills: settings.scan.breaker_kills,
+            payloads: settings.scan.breaker_payloads,
+            pause: settings.scan.breaker_pause.get(),
+        }),
         links: Arc::clone(&base.links),
         files: Arc::clone(&base.roots),
         fetchers: fetchers(base)?,

@@ -12,6 +12,7 @@ use stoq_engine::{Lanes, Links, Settings as EngineSettings};
 use stoq_runtime::backoff::Backoff;
 use stoq_runtime::config::{Loaded, Settings};
 use stoq_runtime::files::FileRoots;
+use stoq_runtime::health::Health;
 use stoq_runtime::shutdown::Shutdown;
 
 use super::backends::{self, Backends, Brokers};
@@ -35,6 +36,8 @@ pub(crate) struct Base {
     pub(crate) dir: PathBuf,
     /// Work that is not finished is still there after a restart.
     pub(crate) lasting: bool,
+    /// What probes are told.
+    pub(crate) health: Health,
 }
 
 impl Base {
@@ -66,6 +69,7 @@ impl Base {
             roots: Arc::default(),
             dir: dir.to_owned(),
             lasting,
+            health: Health::default(),
         }
     }
 
