@@ -27,6 +27,8 @@ use crate::support::{assert_same, by_name, run, stoq, text};
 const PAUSE: Duration = Duration::from_millis(2_500);
 /// How long a stopped worker stays stopped: beyond what the broker tolerates.
 const STOPPED: Duration = Duration::from_secs(15);
+/// Faults in a row of which one is each of the rare ones, and all others are kills of a role.
+const CARDS: u64 = 7;
 /// Messages of the intake published at a time.
 const PUBLISH: usize = 20;
 /// How long the fleet may take to finish what is left, once nothing breaks any more.
@@ -61,13 +63,16 @@ fn kinds() -> Vec<Kind> {
 }
 
 async fn chaos(kind: Kind, roots: usize, time: Duration, seed: u64) {
-    let intake = "[providers.in.queue]\nbroker = \"main\"\nqueue = \"other.intake.main\"\nformat = \"native\"\n";
-    let mut fleet = Fleet::start(kind, intake).await;
+    let mut fleet = Fleet::start(kind, |broker| {
+        let queue = broker.name_of_intake("other", "intake");
+        format!("[providers.in.queue]\nbroker = \"main\"\nqueue = \"{queue}\"\nformat = \"native\"\n")
+    })
+    .await;
     fleet.command(&["setup"]).expect(0);
     let publisher = intake_of(&fleet, "other", "intake").await;
     let feeding = tokio::spawn(feed(publisher, roots, time));
 
-    let mut rig = Rig { running: Vec::new(), random: Random(seed), faults: BTreeMap::new() };
+    let mut rig = Rig { running: Vec::new(), random: Random(seed), deck: Vec::new(), faults: BTreeMap::new() };
     for (role, count) in ROLES {
         for _ in 0..count {
             rig.running.push((role, rig_start(&mut fleet, role)));
@@ -150,12 +155,22 @@ fn rig_start(fleet: &mut Fleet, role: &str) -> Process {
 struct Rig {
     running: Vec<(&'static str, Process)>,
     random: Random,
+    deck: Vec<u64>,
     faults: BTreeMap<&'static str, usize>,
 }
 
 impl Rig {
+    /// Every kind of fault comes once in so many, in another order each time.
+    fn next_card(&mut self) -> u64 {
+        if self.deck.is_empty() {
+            self.deck = (0..CARDS).collect();
+        }
+        let at = usize::try_from(self.random.below(self.deck.len() as u64)).unwrap();
+        self.deck.swap_remove(at)
+    }
+
     async fn one_fault(&mut self, fleet: &mut Fleet) {
-        let fault = match self.random.below(10) {
+        let fault = match self.next_card() {
             0 => {
                 fleet.broker.crash().await;
                 "broker killed"

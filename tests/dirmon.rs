@@ -25,7 +25,9 @@ fn command(source: &Path, home: &Path) -> Command {
     let (settle, again) = (option("settle", "300ms"), option("rescan_interval", "500ms"));
     let open = option("open_wait", "1s");
     let data = home.join("data");
-    let args = ["run", "-a", "hash", "--data-dir", text(&data), "--log-level", "warning"];
+    // See the test of kills.
+    let patient = "fleet.max_attempts=1000";
+    let args = ["run", "-a", "hash", "--data-dir", text(&data), "--log-level", "warning", "--set", patient];
     let set = ["--set", &source, "--set", &settle, "--set", &again, "--set", &open, "--set", &connector];
     stoq(&[&args[..], &set].concat())
 }

@@ -17,8 +17,18 @@ async fn rabbitmq_gives_what_one_machine_gives() {
     same_as_alone(Kind::RabbitMq).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_gives_what_one_machine_gives() {
+    same_as_alone(Kind::Kafka).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pubsub_gives_what_one_machine_gives() {
+    same_as_alone(Kind::PubSub).await;
+}
+
 async fn same_as_alone(kind: Kind) {
-    let mut fleet = Fleet::start(kind, "").await;
+    let mut fleet = Fleet::start(kind, |_| String::new()).await;
     let source = fleet.path("in");
     std::fs::create_dir(&source).unwrap();
     make(&source);

@@ -78,7 +78,21 @@ fn command(source: &Path, home: &Path) -> Command {
     let provider = format!("providers.in.filedir.source_dir={}", text(source));
     let connector = format!("connectors.out.filedir.results_dir={}", text(&home.join("out")));
     let data = home.join("data");
-    let args = ["run", "--data-dir", text(&data), "--set", &provider, "--set", &connector, "--log-level", "warning"];
+    // No host kills so fast: on a busy machine one payload could be in hand at every kill, and be given up for it.
+    let patient = "fleet.max_attempts=1000";
+    let args = [
+        "run",
+        "--data-dir",
+        text(&data),
+        "--set",
+        &provider,
+        "--set",
+        &connector,
+        "--set",
+        patient,
+        "--log-level",
+        "warning",
+    ];
     let mut command = stoq(&[&args[..], &ROUTES].concat());
     // A group of its own, to see whether slots outlive the process.
     command.process_group(0);

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use stoq_api::backend::BrokerRegistration;
 use stoq_api::queue::{LaneOptions, Queue};
-use stoq_testkit::services::{Process, RabbitMq, RabbitMqOptions, Redis};
+use stoq_testkit::services::{Kafka, Process, PubSub, RabbitMq, RabbitMqOptions, Redis};
 
 use crate::support::{Ended, PATIENCE, responses_in, run, stoq, text};
 
@@ -18,6 +17,9 @@ pub(crate) const ROUTES: &str = "[routes]\nalways = [\"hash\", \"mimetype\"]\ndi
 /// Brokers that a fleet can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    Kafka,
+    /// Its stand-in keeps everything in memory, so it is never killed.
+    PubSub,
     RabbitMq,
 }
 
@@ -25,6 +27,8 @@ impl Kind {
     /// The broker of that name.
     pub(crate) fn of(name: &str) -> Option<Self> {
         match name {
+            "kafka" => Some(Self::Kafka),
+            "pubsub" => Some(Self::PubSub),
             "rabbitmq" => Some(Self::RabbitMq),
             _ => None,
         }
@@ -33,12 +37,16 @@ impl Kind {
 
 /// A running broker.
 pub(crate) enum Broker {
+    Kafka(Box<Kafka>),
+    PubSub(Box<PubSub>),
     RabbitMq(Box<RabbitMq>),
 }
 
 impl Broker {
     async fn start(kind: Kind) -> Self {
         match kind {
+            Kind::Kafka => Self::Kafka(Box::new(Kafka::start().await)),
+            Kind::PubSub => Self::PubSub(Box::new(PubSub::start().await)),
             // A heartbeat of five seconds is the clients'; deliveries that hang must come back within the test.
             Kind::RabbitMq => {
                 let options = RabbitMqOptions { consumer_timeout: Some(60_000), ..RabbitMqOptions::default() };
@@ -47,33 +55,61 @@ impl Broker {
         }
     }
 
-    /// Its table in a configuration.
-    pub(crate) fn table(&self, name: &str) -> String {
+    /// Its kind in a configuration, with the options there.
+    fn options(&self, prefix: &str) -> (&'static str, Value) {
         match self {
-            Self::RabbitMq(server) => format!(
-                "[queues.{name}.rabbitmq]\naddresses = [\"{}\"]\nuser = \"{}\"\npassword = \"{}\"\nheartbeat = \"5 s\"\n",
-                server.address(),
-                server.user(),
-                server.password()
+            // One broker keeps one copy; a session that ends soon lets a test see it.
+            Self::Kafka(server) => (
+                "kafka",
+                json!({
+                    "servers": [server.address()],
+                    "prefix": prefix,
+                    "partitions": 6,
+                    "replication": 1,
+                    "min_insync": 1,
+                    "session_timeout": 6,
+                }),
+            ),
+            Self::PubSub(server) => (
+                "pubsub",
+                json!({ "project": "test", "emulator_host": server.host(), "prefix": prefix, "ack_deadline": 10 }),
+            ),
+            Self::RabbitMq(server) => (
+                "rabbitmq",
+                json!({
+                    "addresses": [server.address()],
+                    "user": server.user(),
+                    "password": server.password(),
+                    "prefix": prefix,
+                    "heartbeat": 5,
+                }),
             ),
         }
     }
 
+    /// Its table in a configuration.
+    fn table(&self, name: &str) -> String {
+        let (kind, options) = self.options("stoq");
+        let lines = options.as_object().unwrap().iter().map(|(option, value)| format!("{option} = {value}\n"));
+        format!("[queues.{name}.{kind}]\n{}", lines.collect::<String>())
+    }
+
     /// A client that is not the fleet's own: its queues begin with `prefix`.
     fn client(&self, prefix: &str) -> Arc<dyn stoq_api::queue::Broker> {
+        let registration = match self {
+            Self::Kafka(_) => stoq_kafka::registration(),
+            Self::PubSub(_) => stoq_pubsub::registration(),
+            Self::RabbitMq(_) => stoq_rabbitmq::registration(),
+        };
+        let (_, Value::Object(options)) = self.options(prefix) else { panic!("options are an object") };
+        (registration.open)(&options).unwrap()
+    }
+
+    /// How others call the queue that [`intake_of`] makes.
+    pub(crate) fn name_of_intake(&self, prefix: &str, name: &str) -> String {
         match self {
-            Self::RabbitMq(server) => {
-                let registration = stoq_rabbitmq::registration();
-                open(
-                    &registration,
-                    json!({
-                        "addresses": [server.address()],
-                        "user": server.user(),
-                        "password": server.password(),
-                        "prefix": prefix,
-                    }),
-                )
-            }
+            Self::Kafka(_) => format!("{prefix}.{name}"),
+            Self::PubSub(_) | Self::RabbitMq(_) => format!("{prefix}.{name}.main"),
         }
     }
 
@@ -86,6 +122,8 @@ impl Broker {
     /// Kills it with signal 9.
     pub(crate) fn kill(&mut self) {
         match self {
+            Self::Kafka(server) => server.kill(),
+            Self::PubSub(_) => {}
             Self::RabbitMq(server) => server.kill(),
         }
     }
@@ -93,6 +131,8 @@ impl Broker {
     /// Starts it again after it was killed, on the same data.
     pub(crate) async fn restart(&mut self) {
         match self {
+            Self::Kafka(server) => server.restart().await,
+            Self::PubSub(_) => {}
             Self::RabbitMq(server) => server.restart().await,
         }
     }
@@ -108,10 +148,11 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// Starts the servers and writes the configuration: one connector into a folder, and whatever `more` says.
-    pub(crate) async fn start(kind: Kind, more: &str) -> Self {
+    pub(crate) async fn start(kind: Kind, more: impl FnOnce(&Broker) -> String) -> Self {
         let (broker, redis) = tokio::join!(Broker::start(kind), Redis::start());
         let dir = tempfile::tempdir().unwrap();
         let this = Self { broker, redis, dir, started: 0 };
+        let more = more(&this.broker);
         let configuration = format!(
             "{ROUTES}\n[fleet]\nqueue = \"main\"\nledger = \"main\"\nstore = \"main\"\n\n{}\n[ledgers.main.redis]\nurls = \
              [\"{}\"]\n\n[stores.main.local]\npath = \"{}\"\n\n[connectors.out.filedir]\nresults_dir = \"{}\"\n\n{more}\n",
@@ -169,12 +210,14 @@ impl Fleet {
         count(&self.path("out"))
     }
 
-    /// Fails unless nothing waits on any lane and no scan is open.
+    /// Whether nothing waits on any lane and no scan is open, as far as the broker tells.
     pub(crate) fn is_idle(&self) -> bool {
         let status = self.command(&["status", "--json"]).expect(0).response();
         let lanes = status["lanes"].as_object().unwrap();
         let waits = lanes.iter().filter(|(name, _)| *name != "dead");
-        waits.into_iter().all(|(_, lane)| lane["waiting"] == 0 && lane["held"] == 0) && status["open_scans"] == 0
+        let nothing = |lane: &Value| lane["waiting"] == 0 && lane["held"] == 0;
+        // What a broker never tells is nobody's to wait for.
+        waits.into_iter().all(|(_, lane)| nothing(lane) || lane["untold"].is_string()) && status["open_scans"] == 0
     }
 }
 
@@ -183,11 +226,6 @@ pub(crate) async fn intake_of(fleet: &Fleet, prefix: &str, name: &str) -> Arc<dy
     let queue = fleet.broker.client(prefix).lane(name, LaneOptions::default());
     queue.declare(&["main"]).await.unwrap();
     queue
-}
-
-fn open(registration: &BrokerRegistration, options: Value) -> Arc<dyn stoq_api::queue::Broker> {
-    let Value::Object(options) = options else { panic!("options are an object") };
-    (registration.open)(&options).unwrap()
 }
 
 fn count(dir: &Path) -> usize {

@@ -45,7 +45,9 @@ pub async fn fetch(around: &Surroundings, task: &Task) -> Result<Fetched, Fault>
         Location::Store { day, sha256 } => {
             let key = StoreKey { day: *day, sha256: *sha256 };
             match around.patiently("fetch from the store", || from_store(around, &key)).await {
-                Err(fault) if !fault.is_transient() => Ok(gone(&fault)),
+                Err(fault) if !matches!(fault.kind, FaultKind::Unavailable | FaultKind::Misconfigured) => {
+                    Ok(gone(&fault))
+                }
                 other => other,
             }
         }

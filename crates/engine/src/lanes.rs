@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use stoq_api::queue::{Delivery, Message, Queue};
+use stoq_api::queue::{Delivery, Depth, Message, Queue};
 use stoq_api::{EnvelopeError, Fault, FaultKind, Task, Timestamp, envelope};
 
 /// Subscription that workers share on the task lanes.
@@ -73,11 +73,13 @@ impl Lanes {
     pub async fn horizon(&self, seen: &Seen, now: Timestamp) -> Result<Timestamp, Fault> {
         let mut horizon = now;
         for lane in [TaskLane::Children, TaskLane::Roots] {
-            let depth = self.tasks(lane).depth(WORKERS).await?;
-            match depth.oldest {
-                Some(oldest) => horizon = horizon.min(oldest),
-                None if depth.ready > 0 => horizon = horizon.min(seen.last(lane)),
-                None => {}
+            match self.tasks(lane).depth(WORKERS).await {
+                Ok(Depth { oldest: Some(oldest), .. }) => horizon = horizon.min(oldest),
+                Ok(Depth { ready: 0, .. }) => {}
+                Ok(_) => horizon = horizon.min(seen.last(lane)),
+                // A broker that never tells what waits.
+                Err(fault) if fault.kind == FaultKind::Refused => horizon = horizon.min(seen.last(lane)),
+                Err(fault) => return Err(fault),
             }
         }
         Ok(horizon)

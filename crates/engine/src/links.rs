@@ -93,7 +93,11 @@ impl Links {
         let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_MAX);
         loop {
             match operation().await {
-                Err(fault) if fault.kind == FaultKind::Unavailable && tokio::time::Instant::now() < give_up => {
+                // What was fine at the start and is misconfigured now, a key that was changed say, somebody will mend.
+                Err(fault)
+                    if matches!(fault.kind, FaultKind::Unavailable | FaultKind::Misconfigured)
+                        && tokio::time::Instant::now() < give_up =>
+                {
                     tracing::warn!(error = %stoq_api::fault::chain(&fault), what, "trying again");
                     tokio::time::sleep(backoff.next_wait()).await;
                 }

@@ -145,31 +145,38 @@ impl Worker {
         if !first && tasks.len() > 1 {
             return self.take_apart(lane, &tasks).await;
         }
-        let [task] = tasks.as_slice() else { return self.with_others(tasks, first).await };
+        let [task] = tasks.as_slice() else { return self.with_others(tasks, first, None).await };
         if first {
-            return self.with_others(tasks, first).await;
+            return self.with_others(tasks, first, None).await;
         }
+        // A store that is away is no fault of the payload, so its bytes come before the attempt that is counted. A place
+        // that a reference names may be away for good: asking there is an attempt.
+        let fetched = match task.location {
+            Location::Remote(_) => None,
+            _ => Some(fetch(&self.around, task).await?),
+        };
         let attempts = self.attempts(task).await?;
         let most = self.around.settings.max_attempts;
         if attempts > most {
             return self.give_up(task, attempts - 1, message).await;
         }
         if attempts < most {
-            return self.with_others(tasks, first).await;
+            return self.with_others(tasks, first, fetched).await;
         }
         let _alone = self.alone.write().await;
-        self.scan(tasks, first).await
+        self.scan(tasks, first, fetched).await
     }
 
-    async fn with_others(&self, tasks: Vec<Task>, first: bool) -> Result<(), Fault> {
+    async fn with_others(&self, tasks: Vec<Task>, first: bool, fetched: Option<Fetched>) -> Result<(), Fault> {
         let _shared = self.alone.read().await;
-        self.scan(tasks, first).await
+        self.scan(tasks, first, fetched).await
     }
 
-    /// Scans payloads, each within a span of its scan's trace, if it has one.
-    async fn scan(&self, tasks: Vec<Task>, first: bool) -> Result<(), Fault> {
+    /// Scans payloads, each within a span of its scan's trace, if it has one. `fetched` is what the first task has fetched
+    /// already.
+    async fn scan(&self, tasks: Vec<Task>, first: bool, fetched: Option<Fetched>) -> Result<(), Fault> {
         let mut spans: Vec<Span> = tasks.iter().filter_map(span).collect();
-        let scanned = self.scan_all(tasks, first).await;
+        let scanned = self.scan_all(tasks, first, fetched).await;
         if let Err(fault) = &scanned {
             let text = stoq_api::fault::chain(fault);
             spans.iter_mut().for_each(|span| span.failed(&text));
@@ -178,10 +185,14 @@ impl Worker {
     }
 
     /// The sequence of a payload: fetch, examine, settle.
-    async fn scan_all(&self, tasks: Vec<Task>, first: bool) -> Result<(), Fault> {
+    async fn scan_all(&self, tasks: Vec<Task>, first: bool, mut fetched: Option<Fetched>) -> Result<(), Fault> {
         let mut fetches = Vec::with_capacity(tasks.len());
         for task in tasks {
-            match fetch(&self.around, &task).await? {
+            let fetched = match fetched.take() {
+                Some(fetched) => fetched,
+                None => fetch(&self.around, &task).await?,
+            };
+            match fetched {
                 Fetched::Gone(finding) => {
                     let outcome = examine::unfetched(&task, finding);
                     settle::settle_barren(&self.around, task, outcome).await?;

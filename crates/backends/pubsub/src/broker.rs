@@ -57,7 +57,8 @@ impl Broker for PubSub {
         if let Some(bound) = options.bound {
             tracing::debug!(lane = name, bound, "Pub/Sub does not tell what waits, so this bound cannot be kept");
         }
-        Arc::new(PubSubQueue::lane(Arc::clone(&self.shared), name))
+        let name = format!("{}.{name}", self.shared.config.prefix);
+        Arc::new(PubSubQueue::lane(Arc::clone(&self.shared), &name))
     }
 
     fn foreign(&self, name: &str) -> Arc<dyn Queue> {

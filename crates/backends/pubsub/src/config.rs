@@ -26,6 +26,7 @@ pub(crate) const OPTIONS: &[OptionInfo] = &[
         "",
         "host:port of an emulator; $PUBSUB_EMULATOR_HOST if nothing else is given",
     ),
+    option("prefix", OptionKind::Text, "\"stoq\"", "what the names of lanes begin with; one a fleet"),
     option("credentials_file", OptionKind::Text, "", "a JSON credentials file; else what the environment offers"),
     option("ack_deadline", OptionKind::Duration, "\"60 s\"", "how long after a reader's death its messages come again"),
     option("retention", OptionKind::Duration, "\"7 d\"", "how long a message waits before Pub/Sub drops it"),
@@ -57,6 +58,7 @@ const TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 #[serde(default, deny_unknown_fields)]
 struct Raw {
     project: String,
+    prefix: String,
     endpoint: String,
     emulator_host: String,
     credentials_file: String,
@@ -72,6 +74,7 @@ impl Default for Raw {
     fn default() -> Self {
         Self {
             project: String::new(),
+            prefix: "stoq".to_owned(),
             endpoint: String::new(),
             emulator_host: String::new(),
             credentials_file: String::new(),
@@ -98,6 +101,8 @@ pub(crate) enum Target {
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) project: String,
+    /// What the names of lanes begin with.
+    pub(crate) prefix: String,
     pub(crate) target: Target,
     pub(crate) ack_deadline: Duration,
     pub(crate) retention: Duration,
@@ -129,6 +134,7 @@ impl Config {
         }
         Ok(Self {
             project,
+            prefix: raw.prefix.clone(),
             target: target(&raw, env)?,
             ack_deadline: whole_seconds("ack_deadline", raw.ack_deadline, ACK_DEADLINE)?,
             retention: whole_seconds("retention", raw.retention, RETENTION)?,

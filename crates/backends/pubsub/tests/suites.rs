@@ -42,7 +42,7 @@ impl Served {
 #[async_trait]
 impl QueueHarness for Served {
     async fn queue(&mut self, name: &str) -> Arc<dyn Queue> {
-        self.client.as_ref().unwrap().lane(&format!("stoq.{name}"), LaneOptions::default())
+        self.client.as_ref().unwrap().lane(name, LaneOptions::default())
     }
 
     async fn reopen(&mut self) -> bool {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 use stoq_api::queue::{Depth, Queue};
 use stoq_api::scanner::PluginKind;
-use stoq_api::{Fault, Timestamp, fault};
+use stoq_api::{Fault, FaultKind, Timestamp, fault};
 use stoq_engine::lanes::{DEAD, WORKERS};
 
 use super::dead::open;
@@ -29,7 +29,7 @@ pub(crate) async fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> 
         as_table(&rows, &open, out)?
     }
     base.close().await;
-    let failed = open.is_err() || rows.iter().any(|(_, depth)| depth.is_err());
+    let failed = open.is_err() || rows.iter().any(|(_, depth)| depth.as_ref().is_err_and(|fault| !not_told(fault)));
     Ok(if failed { Exit::Failed } else { Exit::Clean })
 }
 
@@ -37,6 +37,11 @@ type Row = (String, Result<Depth, Fault>);
 
 async fn row(name: &str, queue: &dyn Queue, subscription: &str) -> Row {
     (name.to_owned(), queue.depth(subscription).await)
+}
+
+/// The broker never says what waits; that is no failure.
+fn not_told(fault: &Fault) -> bool {
+    fault.kind == FaultKind::Refused
 }
 
 fn age(depth: &Depth) -> Option<u64> {
@@ -49,6 +54,7 @@ fn as_json(rows: &[Row], open: &Result<u64, Fault>, out: &mut dyn Write) -> Resu
         .map(|(name, depth)| {
             let value = match depth {
                 Ok(depth) => json!({ "waiting": depth.ready, "held": depth.held, "oldest_seconds": age(depth) }),
+                Err(fault) if not_told(fault) => json!({ "untold": fault::chain(fault) }),
                 Err(fault) => json!({ "error": fault::chain(fault) }),
             };
             (name.clone(), value)

@@ -16,7 +16,7 @@ const SUB: &str = "main";
 
 /// A lane of that name with one subscription.
 async fn declared(broker: &dyn Broker, name: &str) -> Arc<dyn Queue> {
-    let queue = broker.lane(&format!("stoq.{name}"), LaneOptions::default());
+    let queue = broker.lane(name, LaneOptions::default());
     queue.declare(&[SUB]).await.unwrap();
     queue
 }

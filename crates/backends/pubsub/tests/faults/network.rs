@@ -25,7 +25,7 @@ async fn a_server_that_is_away_at_the_start_is_unavailable_until_it_is_there() {
     let mut server = PubSub::start().await;
     server.kill();
     let broker = broker(&server.host(), &json!({"timeout": 1.0}));
-    let queue = broker.lane("stoq.late", LaneOptions::default());
+    let queue = broker.lane("late", LaneOptions::default());
     assert_eq!(fault(broker.check().await).kind, FaultKind::Unavailable);
     assert_eq!(fault(queue.declare(&[SUB]).await).kind, FaultKind::Unavailable);
     assert_eq!(fault(queue.inspect(&[SUB]).await).kind, FaultKind::Unavailable);
@@ -128,7 +128,7 @@ async fn closing_gives_back_what_is_held_and_ends_readers() {
     assert!(must_end("the end", deliveries.next()).await.unwrap().is_none());
     assert_eq!(fault(held.ack().await).kind, FaultKind::Unavailable, "it is not acknowledged any more");
     let again = broker(&server.host(), &json!({}));
-    let mut deliveries = subscribe(&*again.lane("stoq.closed", LaneOptions::default()), 2).await;
+    let mut deliveries = subscribe(&*again.lane("closed", LaneOptions::default()), 2).await;
     let delivery = next(&mut deliveries).await;
     assert_eq!(delivery.message.id, "held");
     delivery.ack().await.unwrap();
@@ -138,7 +138,7 @@ async fn closing_gives_back_what_is_held_and_ends_readers() {
 /// The reader that the next test kills: says what it holds, and holds it.
 async fn hold(host: &str) {
     let broker = broker(host, &json!({}));
-    let mut deliveries = subscribe(&*broker.lane("stoq.killed", LaneOptions::default()), 5).await;
+    let mut deliveries = subscribe(&*broker.lane("killed", LaneOptions::default()), 5).await;
     let mut held = Vec::new();
     for _ in 0..5 {
         let delivery = next(&mut deliveries).await;

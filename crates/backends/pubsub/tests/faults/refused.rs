@@ -32,7 +32,7 @@ async fn rest(server: &PubSub, method: &str, name: &str) {
 async fn what_is_not_there_is_for_the_operator() {
     let server = PubSub::start().await;
     let broker = broker(&server.host(), &json!({}));
-    let lane = broker.lane("stoq.missing", LaneOptions::default());
+    let lane = broker.lane("missing", LaneOptions::default());
     let missing = fault(lane.publish(message("m")).await);
     assert!(missing.kind == FaultKind::Misconfigured && missing.to_string().contains("stoq.missing"), "{missing}");
     lane.declare(&[]).await.unwrap();
@@ -81,7 +81,7 @@ async fn permissions_and_quotas_are_told_apart() {
     let server = PubSub::start_failing(&[("CreateTopic", PERMISSION_DENIED)]).await;
     let broker_ = broker(&server.host(), &json!({}));
     broker_.check().await.unwrap();
-    let denied = fault(broker_.lane("stoq.roots", LaneOptions::default()).declare(&[SUB]).await);
+    let denied = fault(broker_.lane("roots", LaneOptions::default()).declare(&[SUB]).await);
     assert!(
         denied.kind == FaultKind::Misconfigured && denied.to_string().contains("roles/pubsub.editor"),
         "{denied:?}"
@@ -93,7 +93,7 @@ async fn reads_and_writes_without_the_right_to_look() {
     let server = PubSub::start_failing(&[("GetSubscription", PERMISSION_DENIED)]).await;
     let looking = broker(&server.host(), &json!({}));
     rest(&server, "PUT", "topics/theirs").await;
-    let lane = looking.lane("stoq.sight", LaneOptions::default());
+    let lane = looking.lane("sight", LaneOptions::default());
     assert_eq!(fault(lane.declare(&[SUB]).await).kind, FaultKind::Misconfigured);
     // Nothing was found out about it, so it is tried; that it is not there is then said by reading.
     let mut deliveries = lane.subscribe(SUB, Prefetch { messages: 1 }).await.unwrap();
@@ -150,7 +150,7 @@ async fn messages_up_to_the_limit_pass_and_larger_ones_are_refused() {
 #[tokio::test]
 async fn other_settings_are_told_and_left_alone() {
     let server = PubSub::start().await;
-    let lane_with = |options| broker(&server.host(), &options).lane("stoq.settings", LaneOptions::default());
+    let lane_with = |options| broker(&server.host(), &options).lane("settings", LaneOptions::default());
     let lane = lane_with(json!({}));
     let states = |parts: Vec<Part>| parts.into_iter().map(|part| part.state).collect::<Vec<_>>();
     assert_eq!(states(lane.inspect(&[SUB]).await.unwrap()), [PartState::Missing, PartState::Missing]);
