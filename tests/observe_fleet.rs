@@ -23,7 +23,7 @@ async fn roles_tell_together() {
         "[http]\nlisten = \"127.0.0.1:0\"\n[core.log]\nformat = \"json\"\n[trace]\nendpoint = \"{}\"\nratio = 1\n",
         collector.endpoint
     );
-    let mut fleet = Fleet::start(Kind::RabbitMq, &more).await;
+    let mut fleet = Fleet::start(Kind::RabbitMq, |_| more).await;
     let source = fleet.path("in");
     std::fs::create_dir(&source).unwrap();
     for n in 0..FILES {

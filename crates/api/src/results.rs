@@ -3,10 +3,15 @@
 //! A message with one response is that response: its id is the scan's, its body compact JSON. A message with several has
 //! the header [`BATCH_HEADER`] with their number, and a body of that many frames: `u32` length of the id, the id, `u32`
 //! length of the JSON text, the text; lengths are little-endian. A connector never publishes a message again in parts:
-//! that would double it for the other connectors.
+//! that would double it for the other connectors. A large response lies in the payload store, and its message has the
+//! header [`STORED_HEADER`] that says where, and no body.
 
+use crate::content::Content;
+use crate::digest::Sha256;
 use crate::plugin::Item;
 use crate::queue::Message;
+use crate::stamp::Timestamp;
+use crate::store::StoreKey;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Says that a message holds several responses, and how many.
@@ -31,6 +36,53 @@ pub fn pack(items: &[Item]) -> Vec<Message> {
         rest = later;
     }
     messages
+}
+
+/// Says that a response lies in the payload store: day, digest and length in bytes, with `/` between them.
+pub const STORED_HEADER: &str = "stoq-stored";
+/// Most bytes of a response that a connector reads from the store.
+pub const MAX_STORED: u64 = 1 << 30;
+
+/// Where a large response lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place in the store.
+    pub key: StoreKey,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+impl Stored {
+    /// The place of `response`, which is to be put there on the day of `now`: what waits on the lane for days must not be
+    /// dropped with the scan's own day.
+    pub fn place(response: &Bytes, now: Timestamp) -> (Self, Content) {
+        let key = StoreKey { day: now.day(), sha256: Sha256::of(response) };
+        (Self { key, len: response.len() as u64 }, Content::Bytes(response.clone()))
+    }
+
+    /// The message that stands for the response of the scan `id`.
+    pub fn message(&self, id: &str) -> Message {
+        let mut message = Message::new(id, Bytes::new());
+        let Self { key, len } = self;
+        message.headers.push((STORED_HEADER.to_owned(), format!("{:08}/{}/{len}", key.day, key.sha256)));
+        message
+    }
+
+    /// Where the response of a message lies, if it is not in the message.
+    ///
+    /// # Errors
+    /// The header cannot be read; a sentence that says so.
+    pub fn of(message: &Message) -> Result<Option<Self>, String> {
+        let Some(header) = message.header(STORED_HEADER) else { return Ok(None) };
+        let mut parts = header.split('/');
+        let day = parts.next().and_then(|day| day.parse().ok());
+        let sha256 = parts.next().and_then(|digest| digest.parse().ok());
+        let len = parts.next().and_then(|len| len.parse().ok()).filter(|len| *len <= MAX_STORED);
+        match (day, sha256, len, parts.next()) {
+            (Some(day), Some(sha256), Some(len), None) => Ok(Some(Self { key: StoreKey { day, sha256 }, len })),
+            _ => Err(format!("header {STORED_HEADER} does not name an object of the store")),
+        }
+    }
 }
 
 fn pack_one(items: &[Item]) -> Message {
@@ -109,6 +161,19 @@ mod tests {
             sizes.iter().map(|size| Item { id: size.to_string(), json: vec![b' '; *size].into() }).collect();
         let packed: Vec<usize> = pack(&items).iter().map(|m| unpack(m).unwrap().len()).collect();
         assert_eq!(packed, [1, 1, 3, 1, 1]);
+    }
+
+    #[test]
+    fn a_stored_response_is_found_again() {
+        let (stored, content) = Stored::place(&Bytes::from_static(b"{}"), Timestamp(1_700_000_000_000_000));
+        assert_eq!((stored.key.day, stored.len, content.len()), (20_231_114, 2, 2));
+        let mut message = stored.message("scan");
+        assert_eq!(Stored::of(&message), Ok(Some(stored)));
+        assert_eq!(Stored::of(&Message::new("scan", "{}")), Ok(None));
+        for damaged in ["", "20231114", "20231114/00/2", "x/y/z", "20231114/00/99999999999"] {
+            message.headers[0].1 = damaged.to_owned();
+            assert!(Stored::of(&message).is_err(), "{damaged}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The dead lane: what no one could process, with the reason and the original bytes.
 
 use stoq_api::queue::Message;
+use stoq_api::results::STORED_HEADER;
 use stoq_api::{Fault, Timestamp};
 
 use crate::lanes::Lanes;
@@ -50,7 +51,7 @@ const MAX_REASON: usize = 2_000;
 /// A dead letter for `original`.
 pub fn letter(kind: DeadKind, from: &str, reason: &str, original: &Message) -> Message {
     let mut letter = original.clone();
-    letter.headers.retain(|(name, _)| !name.starts_with("stoq-"));
+    letter.headers.retain(|(name, _)| !name.starts_with("stoq-") || name == STORED_HEADER);
     letter.headers.extend([
         (KIND.to_owned(), kind.name().to_owned()),
         (FROM.to_owned(), from.to_owned()),

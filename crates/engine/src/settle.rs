@@ -12,6 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stoq_api::ledger::{Completeness, FrozenScan, Settled};
 use stoq_api::plugin::Item;
+use stoq_api::queue::Message;
+use stoq_api::results::Stored;
 use stoq_api::{Fault, FaultKind, Json, Location, Outcome, Response, ScanId, Task, Timestamp, results};
 use stoq_runtime::metrics::{ErrorKind, Role};
 use stoq_runtime::trace::TRACEPARENT;
@@ -128,26 +130,41 @@ async fn respond(around: &Surroundings, frozen: FrozenScan) -> Result<Ready, Fau
     Ok(Ready { item: Item { id, json: Bytes::from(json) }, source, complete, trace })
 }
 
-/// Publishes responses, confirmed; several small ones in one message.
+/// Publishes responses, confirmed: several small ones in one message, large ones by their place in the store.
 ///
 /// # Errors
 /// As for [`settle`].
 pub async fn publish_results(around: &Surroundings, responses: Vec<Ready>) -> Result<(), Fault> {
-    let items: Vec<Item> = responses.iter().map(|response| response.item.clone()).collect();
+    let settings = &around.settings;
+    let is_large = |item: &Item| !settings.coupled && item.json.len() as u64 > settings.inline_limit;
+    let (large, small): (Vec<_>, Vec<_>) = responses.iter().partition(|response| is_large(&response.item));
+    let items: Vec<Item> = small.iter().map(|response| response.item.clone()).collect();
     let mut messages = results::pack(&items);
-    let mut rest = responses.iter();
+    let mut rest = small.iter();
     for message in &mut messages {
         let count = message.header(results::BATCH_HEADER).and_then(|n| n.parse().ok()).unwrap_or(1);
-        let traced: Vec<&str> = rest.by_ref().take(count).filter_map(|r| r.trace.as_deref()).take(MAX_TRACED).collect();
-        if !traced.is_empty() {
-            message.headers.push((TRACEPARENT.to_owned(), traced.join(",")));
-        }
+        trace(message, rest.by_ref().take(count));
+    }
+    for response in &large {
+        let (stored, content) = Stored::place(&response.item.json, Timestamp::now());
+        around.patiently("store a response", || around.store.put(&stored.key, &content)).await?;
+        let mut message = stored.message(&response.item.id);
+        trace(&mut message, std::iter::once(response));
+        messages.push(message);
     }
     around.patiently("publish responses", || around.lanes.results.publish(messages.clone())).await?;
     for response in &responses {
         around.meters.answered(&response.source, response.complete);
     }
     Ok(())
+}
+
+/// Names in a message the traces of the responses that it carries.
+fn trace<'a>(message: &mut Message, responses: impl Iterator<Item = &'a &'a Ready>) {
+    let traced: Vec<&str> = responses.filter_map(|response| response.trace.as_deref()).take(MAX_TRACED).collect();
+    if !traced.is_empty() {
+        message.headers.push((TRACEPARENT.to_owned(), traced.join(",")));
+    }
 }
 
 async fn decorate(around: &Surroundings, response: &mut Response) {

@@ -156,7 +156,8 @@ async fn connectors(base: &Base, sinks: Vec<Sink>, stops: &Stops, parts: &mut Jo
         let frame = Frame {
             name: sink.name.as_str().into(),
             connector: sink.connector,
-            dead: Arc::new(DeadLane(links.lanes.clone())),
+            store: Arc::clone(&links.store),
+            dead: Arc::new(DeadLane(Arc::clone(links))),
             settings: sink.settings,
         };
         let (stop, health) = (stops.connectors.clone(), base.health.clone());

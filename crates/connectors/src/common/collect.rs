@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use stoq_api::plugin::Item;
 use stoq_api::queue::{Delivery, Message};
+use stoq_api::results::Stored;
 use stoq_runtime::trace::{self, Span, TRACEPARENT};
 use tokio::time::Instant;
 
@@ -27,6 +28,8 @@ pub(super) struct Pending {
     pub(super) delivery: usize,
     /// The item.
     pub(super) item: Item,
+    /// Where its response lies, until it was read from there.
+    pub(super) stored: Option<Stored>,
     /// Refused for good, and not yet in the dead lane.
     pub(super) rejected: Option<String>,
     /// What is told of it in its scan's trace; ends with it.
@@ -37,18 +40,21 @@ impl Batch {
     /// Adds all items of a delivery. A message that cannot be read is one item, refused.
     pub(super) fn add(&mut self, delivery: Delivery, connector: &str) {
         let place = self.held.len();
-        let (items, rejected) = match lane::unpack(&delivery.message) {
+        let stored = Stored::of(&delivery.message);
+        let (items, rejected) = match stored.clone().and_then(|_| lane::unpack(&delivery.message)) {
             Ok(items) => (items, None),
             Err(reason) => {
                 let item = Item { id: delivery.message.id.clone(), json: delivery.message.body.clone() };
                 (vec![item], Some(format!("not a message of the result lane: {reason}")))
             }
         };
+        let stored = stored.ok().flatten();
         self.bytes += delivery.message.body.len();
+        self.bytes += stored.map_or(0, |stored| usize::try_from(stored.len).unwrap_or(usize::MAX));
         self.since.get_or_insert_with(Instant::now);
         for item in items {
             let span = span(&delivery.message, &item.id, connector);
-            self.pending.push_back(Pending { delivery: place, item, rejected: rejected.clone(), span });
+            self.pending.push_back(Pending { delivery: place, item, stored, rejected: rejected.clone(), span });
         }
         self.held.push(Some(delivery));
     }

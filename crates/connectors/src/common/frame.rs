@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use stoq_api::plugin::Connector;
 use stoq_api::queue::{Deliveries, Delivery, ONLY};
+use stoq_api::store::Store;
 use stoq_api::{Fault, FaultKind, fault};
 use stoq_runtime::backoff::Backoff;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -63,6 +64,8 @@ pub struct Frame {
     pub name: Arc<str>,
     /// The connector.
     pub connector: Arc<dyn Connector>,
+    /// Where large responses lie.
+    pub store: Arc<dyn Store>,
     /// Where refused items go.
     pub dead: Arc<dyn DeadLetters>,
     /// How it is fed.

@@ -3,8 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use stoq_api::plugin::{Item, Verdict};
-use stoq_api::{Fault, FaultKind, fault};
+use stoq_api::results::Stored;
+use stoq_api::store::Store;
+use stoq_api::{Fault, FaultKind, Sha256, fault};
 use stoq_runtime::metrics::{Component, ErrorKind, InHand, Role};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -57,13 +61,16 @@ impl Frame {
 
     /// One try of all that is pending. Says why something is still pending afterwards.
     async fn try_once(&self, batch: &mut Batch, in_hand: &InHand) -> Result<Option<String>, Fault> {
-        let (refused, open): (VecDeque<_>, VecDeque<_>) = batch.pending.drain(..).partition(|p| p.rejected.is_some());
+        let mut trouble = keeping(&batch.held, self.settings.extend_every, self.read_stored(&mut batch.pending)).await;
+        let (ready, waiting): (VecDeque<_>, VecDeque<_>) =
+            batch.pending.drain(..).partition(|p| p.stored.is_none() || p.rejected.is_some());
+        let (refused, open): (VecDeque<_>, VecDeque<_>) = ready.into_iter().partition(|p| p.rejected.is_some());
         batch.pending = refused;
-        let mut trouble = None;
+        batch.pending.extend(waiting);
         if !open.is_empty() {
             let items: Arc<[Item]> = open.iter().map(|p| p.item.clone()).collect();
             match keeping(&batch.held, self.settings.extend_every, self.ask(items)).await {
-                Ok(verdicts) => trouble = judge(batch, open, verdicts, in_hand),
+                Ok(verdicts) => trouble = judge(batch, open, verdicts, in_hand).or(trouble),
                 Err(e) => {
                     in_hand.failed(ErrorKind::Fault(e.kind), open.len() as u64);
                     if !e.is_transient() {
@@ -76,6 +83,26 @@ impl Frame {
         }
         self.bury(batch, &mut trouble, in_hand).await;
         Ok(trouble)
+    }
+
+    /// Reads large responses from the store. What is not there, or is something else, is refused; says why others are to
+    /// be tried again.
+    async fn read_stored(&self, pending: &mut VecDeque<Pending>) -> Option<String> {
+        let mut trouble = None;
+        for pending in pending.iter_mut().filter(|pending| pending.rejected.is_none()) {
+            let Some(stored) = pending.stored else { continue };
+            match read(&*self.store, &stored).await {
+                Ok(json) => {
+                    pending.item.json = json;
+                    pending.stored = None;
+                }
+                Err(e) if matches!(e.kind, FaultKind::Unavailable | FaultKind::Misconfigured) => {
+                    trouble.get_or_insert(format!("the payload store is away: {}", fault::chain(&e)));
+                }
+                Err(e) => pending.rejected = Some(format!("its response is not in the store: {}", fault::chain(&e))),
+            }
+        }
+        trouble
     }
 
     /// The connector's verdicts. An item over which it panics is refused; the others are not hurt.
@@ -139,6 +166,22 @@ impl Frame {
         });
         futures::future::join_all(acks).await;
     }
+}
+
+async fn read(store: &dyn Store, stored: &Stored) -> Result<Bytes, Fault> {
+    let mut json = BytesMut::with_capacity(usize::try_from(stored.len).unwrap_or(0));
+    let mut stream = store.get(&stored.key).await?;
+    while let Some(chunk) = stream.next().await {
+        json.extend_from_slice(&chunk?);
+        if json.len() as u64 > stored.len {
+            break;
+        }
+    }
+    let json = json.freeze();
+    if json.len() as u64 != stored.len || Sha256::of(&json) != stored.key.sha256 {
+        return Err(Fault::new(FaultKind::Corrupt, format!("{} holds something else", stored.key.path())));
+    }
+    Ok(json)
 }
 
 /// Sorts a batch by its verdicts; says why something is to be tried again, if it is.

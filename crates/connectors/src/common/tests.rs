@@ -6,10 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use stoq_api::plugin::{Connector, Item, Verdict};
 use stoq_api::queue::{Deliveries, Delivery, Message, Settle};
-use stoq_api::{Fault, FaultKind};
+use stoq_api::results::Stored;
+use stoq_api::store::{ByteStream, Store, StoreKey};
+use stoq_api::{Content, Fault, FaultKind, Timestamp};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +59,46 @@ impl DeadLetters for Dead {
             return Err(away());
         }
         self.buried.lock().push((item.id.clone(), reason.to_owned()));
+        Ok(())
+    }
+}
+
+/// A store of large responses that is away for its first `away` readings.
+#[derive(Default)]
+struct Shelf {
+    away: AtomicUsize,
+    objects: Mutex<BTreeMap<StoreKey, Bytes>>,
+}
+
+#[async_trait]
+impl Store for Shelf {
+    async fn put(&self, key: &StoreKey, content: &Content) -> Result<(), Fault> {
+        self.objects.lock().insert(*key, content.to_bytes().unwrap());
+        Ok(())
+    }
+
+    async fn get(&self, key: &StoreKey) -> Result<ByteStream, Fault> {
+        if self.away.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Err(away());
+        }
+        let object = self.objects.lock().get(key).cloned();
+        let object = object.ok_or_else(|| Fault::new(FaultKind::NotFound, "no such object"))?;
+        Ok(Box::pin(futures::stream::iter([Ok(object)])))
+    }
+
+    async fn keep(&self, _: &str, _: &Content) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn days(&self) -> Result<Vec<u32>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn drop_day(&self, _: u32) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
         Ok(())
     }
 }
@@ -150,6 +193,7 @@ struct Rig {
     lane: Arc<Lane>,
     sink: Arc<Sink>,
     dead: Arc<Dead>,
+    shelf: Arc<Shelf>,
     frame: Frame,
     stop: CancellationToken,
 }
@@ -158,14 +202,15 @@ impl Rig {
     fn new(judge: impl Fn(&Item, usize) -> Result<Verdict, Fault> + Send + Sync + 'static) -> Self {
         let lane = Arc::new(Lane::default());
         let sink = Arc::new(Sink { judge: Box::new(judge), tries: Mutex::default(), documents: Mutex::default() });
-        let dead = Arc::new(Dead::default());
+        let (dead, shelf) = (Arc::new(Dead::default()), Arc::new(Shelf::default()));
         let frame = Frame {
             name: "sink".into(),
             connector: Arc::clone(&sink) as Arc<dyn Connector>,
+            store: Arc::clone(&shelf) as Arc<dyn Store>,
             dead: Arc::clone(&dead) as Arc<dyn DeadLetters>,
             settings: Settings::default(),
         };
-        Self { lane, sink, dead, frame, stop: CancellationToken::new() }
+        Self { lane, sink, dead, shelf, frame, stop: CancellationToken::new() }
     }
 
     fn publish(&self, ids: &[&str]) {
@@ -235,6 +280,31 @@ async fn each_delivery_has_its_own_verdict() {
     assert_eq!(*rig.dead.buried.lock(), [("bad".to_owned(), "never".to_owned())]);
     let tries = rig.sink.tries.lock().clone();
     assert_eq!(tries, [("a", 1), ("b", 1), ("bad", 1), ("slow", 6)].map(|(id, n)| (id.to_owned(), n)).into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_response_is_read_from_the_store() {
+    let seen: Arc<Mutex<BTreeMap<String, Bytes>>> = Arc::default();
+    let kept = Arc::clone(&seen);
+    let rig = Rig::new(move |item, _| {
+        kept.lock().insert(item.id.clone(), item.json.clone());
+        Ok(Verdict::Delivered)
+    });
+    let large = Bytes::from(vec![b'7'; 3 << 20]);
+    let (stored, content) = Stored::place(&large, Timestamp::now());
+    rig.shelf.put(&stored.key, &content).await.unwrap();
+    let elsewhere = Stored { key: StoreKey { day: 20_000_101, ..stored.key }, ..stored };
+    let another = Stored { len: stored.len - 1, ..stored };
+    rig.shelf.away.store(3, SeqCst);
+    rig.lane.publish(vec![stored.message("large"), elsewhere.message("gone"), another.message("another")]);
+    rig.publish(&["small"]);
+    rig.until_empty().await;
+    assert_eq!(rig.documents(), ["large", "small"], "an absent store is waited for");
+    assert_eq!(seen.lock()["large"], large);
+    let mut buried = rig.dead.buried.lock().clone();
+    buried.sort();
+    assert!(buried[0].0 == "another" && buried[0].1.contains("holds something else"), "{buried:?}");
+    assert!(buried[1].0 == "gone" && buried[1].1.contains("no such object"), "{buried:?}");
 }
 
 #[tokio::test(start_paused = true)]
