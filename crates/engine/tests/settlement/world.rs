@@ -22,7 +22,7 @@ use stoq_api::scanner::{
 };
 use stoq_api::store::Store;
 use stoq_api::task::{Place, RemoteRef};
-use stoq_api::{Budgets, Content, Fault, FaultKind, PayloadMeta, RequestMeta, Sha256, SpentKind};
+use stoq_api::{Budgets, Content, Fault, FaultKind, PayloadMeta, RequestMeta, Sha256, SpentKind, results};
 use stoq_engine::intake::{Intake, IntakeSettings};
 use stoq_engine::lanes::{DEAD, WORKERS};
 use stoq_engine::rules::Rules;
@@ -176,7 +176,11 @@ impl World {
         let mut left = self.results.depth(SINK).await.unwrap().ready;
         while left > 0 {
             let delivery = deliveries.next().await.unwrap().unwrap();
-            for response in stoq_api::results::unpack(&delivery.message).unwrap() {
+            for mut response in results::unpack(&delivery.message).unwrap() {
+                if let Some(stored) = results::Stored::of(&delivery.message).unwrap() {
+                    let chunks: Vec<_> = self.store.get(&stored.key).await.unwrap().collect().await;
+                    response.json = chunks.into_iter().map(Result::unwrap).flatten().collect();
+                }
                 let mut value: Value = serde_json::from_slice(&response.json).unwrap();
                 strip(&mut value);
                 documents.entry(response.id).or_default().insert(value.to_string());
