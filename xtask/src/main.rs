@@ -1,5 +1,6 @@
 //! Maintenance commands of the workspace: `cargo xtask <command>`.
 
+mod chaos;
 mod fixtures;
 mod fuzz;
 mod services;
@@ -14,6 +15,8 @@ use anyhow::Result;
 const HELP: &str = "\
 cargo xtask <command>
 
+  chaos [--broker <B>] [--roots <N>] [--seconds <S>] [--seed <N>]
+                                      break everything under a fleet, and look whether anything was lost
   fixtures                            write tests/fixtures again, byte for byte
   fuzz [--seconds <N>] [<TARGET>...]  run fuzz targets, all unless named, 60 seconds each unless said
   test [args]                         install what the tests need and run them all; args go to cargo test
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
     // The manifest of this crate lies one folder below the workspace.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let done: Result<()> = match command.as_deref() {
+        Some("chaos") => chaos::run(root, &rest),
         Some("fixtures") => fixtures::write_all(),
         Some("fuzz") => fuzz::run(root, &rest),
         Some("test") => tests::run(root, &rest),

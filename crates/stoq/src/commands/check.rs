@@ -11,13 +11,14 @@ use stoq_runtime::config::Settings;
 
 use crate::cli::CommonArgs;
 use crate::exit::{Exit, UsageError};
-use crate::wiring::{app, config, plan};
+use crate::wiring::{app, backends, config, plan};
 
 pub(crate) fn run(common: &CommonArgs, out: &mut dyn Write) -> Result<Exit> {
     let loaded = config::read(common, Vec::new())?;
     crate::warn_of_python(&common.plugin_dir);
     let mut notes: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     let plan = plan::plan(&loaded, &[]).map_err(|problems| UsageError(config::shown(&problems)))?;
+    backends::check(&loaded.settings)?;
     Rules::compile(&plan.rules).map_err(|problems| UsageError(problems.join("\n")))?;
     let hello = app::build_workload(&serde_json::to_vec(&plan)?).map_err(UsageError)?;
     let report: PlanReport = serde_json::from_slice(&hello.message)?;

@@ -12,7 +12,7 @@ use stoq_api::queue::{Broker, LaneOptions};
 use stoq_api::scanner::{BuildError, PluginKind};
 use stoq_api::store::Store;
 use stoq_engine::Lanes;
-use stoq_memory::{MemoryLedger, MemoryQueue};
+use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
 use stoq_runtime::config::{Component, Settings};
 use stoq_sqlite::{Sqlite, SqliteOptions};
 use stoq_stores::{FileStore, FileStoreOptions};
@@ -87,6 +87,23 @@ pub(crate) fn shared(settings: &Settings) -> Result<()> {
     let help = "name one that is configured, such as [queues.main.rabbitmq] with fleet.queue = \"main\"; alone on one \
                 machine, `stoq run` needs none of them";
     Err(UsageError(format!("{}\n{help}", missing.join("\n"))).into())
+}
+
+/// Opens every configured broker and the ledger, to see whether their options fit together; connects to nothing. Not the
+/// store: opening one makes a directory, or reads secrets that need not be on the machine where this is asked.
+///
+/// # Errors
+/// The first that cannot be opened.
+pub(crate) fn check(settings: &Settings) -> Result<()> {
+    let brokers = Brokers::new(settings);
+    for name in settings.queues.keys() {
+        brokers.open(name)?;
+    }
+    if let Some(component) = one(settings, PluginKind::Ledger) {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        open_ledger(&component, &store)?;
+    }
+    Ok(())
 }
 
 /// The SQLite file of the data directory, opened when first needed: whoever has it has the directory to himself.

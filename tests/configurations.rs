@@ -1,0 +1,22 @@
+//! The configurations that come with stoq can be used as they are, but for addresses and secrets.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on is to stop")]
+
+mod support;
+
+use crate::support::{fixture, run, stoq, text};
+
+#[test]
+fn each_shipped_configuration_is_usable() {
+    let dir = fixture("").join("../../config").canonicalize().unwrap();
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    assert!(files.len() >= 4, "{files:?}");
+    for file in files {
+        let checked = run(stoq(&["check", "--config-file", text(&file)])).expect(0);
+        assert!(
+            checked.out.contains("configuration is usable") && checked.out.contains(" 0 warnings"),
+            "{}",
+            checked.out
+        );
+    }
+}
