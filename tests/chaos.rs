@@ -47,18 +47,17 @@ async fn nothing_is_lost_whatever_breaks() {
     let time = Duration::from_secs(setting("CHAOS_SECONDS", 60));
     let seed = setting("CHAOS_SEED", u64::from(std::process::id()) << 20 | roots as u64);
     println!("CHAOS_SEED={seed} CHAOS_ROOTS={roots} CHAOS_SECONDS={}", time.as_secs());
-    for kind in kinds() {
-        chaos(kind, roots, time, seed).await;
-    }
-}
-
-/// The brokers that are tried: those that are named, or RabbitMQ.
-fn kinds() -> Vec<Kind> {
     match std::env::var("CHAOS_BROKER") {
         Ok(names) => {
-            names.split(',').map(|name| Kind::of(name).unwrap_or_else(|| panic!("no broker {name:?}"))).collect()
+            for name in names.split(',') {
+                let kind = Kind::of(name).unwrap_or_else(|| panic!("no broker is called {name:?}"));
+                chaos(kind, roots, time, seed).await;
+            }
         }
-        Err(_) => vec![Kind::RabbitMq],
+        Err(_) => {
+            chaos(Kind::RabbitMq, roots, time, seed).await;
+            chaos(Kind::Kafka, roots / 5, time / 2, seed).await;
+        }
     }
 }
 

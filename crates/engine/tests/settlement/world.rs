@@ -179,7 +179,7 @@ impl World {
             for mut response in results::unpack(&delivery.message).unwrap() {
                 if let Some(stored) = results::Stored::of(&delivery.message).unwrap() {
                     let chunks: Vec<_> = self.store.get(&stored.key).await.unwrap().collect().await;
-                    response.json = chunks.into_iter().map(Result::unwrap).flatten().collect();
+                    response.json = chunks.into_iter().flat_map(Result::unwrap).collect();
                 }
                 let mut value: Value = serde_json::from_slice(&response.json).unwrap();
                 strip(&mut value);
