@@ -47,6 +47,11 @@ impl PayloadId {
         Self(Uuid::new_v5(&scan.0, &name))
     }
 
+    /// What attempts at this payload are counted as while nothing else is in work beside it.
+    pub fn alone(self) -> Self {
+        Self(Uuid::new_v5(&self.0, b"alone"))
+    }
+
     /// A child of a scan: each content once per way of treating it. `dispatch_to` may come in any order and with repeats.
     pub fn child(scan: ScanId, sha256: &Sha256, should_scan: bool, dispatch_to: &[String]) -> Self {
         let mut names: Vec<&str> = dispatch_to.iter().map(String::as_str).collect();

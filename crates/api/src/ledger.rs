@@ -169,7 +169,7 @@ pub trait Ledger: Send + Sync {
     ) -> Result<Settled, Fault>;
 
     /// Counts an attempt at a payload and says how many there were, this one included. For redelivered work only. Does
-    /// not open the scan; a closed one is not counted any more (the answer is 1).
+    /// not open the scan; a closed one needs no attempt any more, and none is counted (the answer is 0).
     async fn begin(&self, scan: ScanId, payload: PayloadId, now: Timestamp) -> Result<u32, Fault>;
 
     /// What the scan has spent of its budgets: (payloads, bytes) admitted. `None` for a scan that is neither open nor

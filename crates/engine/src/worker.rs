@@ -155,16 +155,20 @@ impl Worker {
             Location::Remote(_) => None,
             _ => Some(fetch(&self.around, task).await?),
         };
-        let attempts = self.attempts(task).await?;
         let most = self.around.settings.max_attempts;
-        if attempts > most {
-            return self.give_up(task, attempts - 1, message).await;
-        }
-        if attempts < most {
-            return self.with_others(tasks, first, fetched).await;
+        match self.attempts(task, task.payload_id).await? {
+            // Its scan was closed: scanning it again changes nothing, but what kills workers would kill this one.
+            0 => return Ok(()),
+            attempts if attempts < most => return self.with_others(tasks, first, fetched).await,
+            _ => {}
         }
         let _alone = self.alone.write().await;
-        self.scan(tasks, first, fetched).await
+        // Counted only now: whoever died on others while this one waited for its turn is not its fault.
+        match self.attempts(task, task.payload_id.alone()).await? {
+            0 => Ok(()),
+            1 => self.scan(tasks, first, fetched).await,
+            _ => self.give_up(task, most, message).await,
+        }
     }
 
     async fn with_others(&self, tasks: Vec<Task>, first: bool, fetched: Option<Fetched>) -> Result<(), Fault> {
@@ -236,12 +240,10 @@ impl Worker {
         Ok(Remaining { children: all.children.saturating_sub(children), bytes: all.bytes.saturating_sub(bytes) })
     }
 
-    /// Counts an attempt at redelivered work.
-    async fn attempts(&self, task: &Task) -> Result<u32, Fault> {
+    /// Counts an attempt at redelivered work as `counted`; 0 if its scan is closed.
+    async fn attempts(&self, task: &Task, counted: PayloadId) -> Result<u32, Fault> {
         let ledger = &self.around.ledger;
-        self.around
-            .patiently("count an attempt", || ledger.begin(task.scan_id, task.payload_id, Timestamp::now()))
-            .await
+        self.around.patiently("count an attempt", || ledger.begin(task.scan_id, counted, Timestamp::now())).await
     }
 
     /// Gives a payload up after `attempts`: its bytes are kept for people, a dead letter says why, and its scan goes on

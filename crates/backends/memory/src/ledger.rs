@@ -233,7 +233,7 @@ impl Ledger for MemoryLedger {
     async fn begin(&self, scan: ScanId, payload: PayloadId, now: Timestamp) -> Result<u32, Fault> {
         let mut state = self.state.lock();
         if state.is_closed(scan, now) {
-            return Ok(1);
+            return Ok(0);
         }
         let attempts = match state.scans.get_mut(&scan) {
             Some(scan) => &mut scan.attempts,

@@ -56,7 +56,7 @@ pub(super) async fn leaves_a_tombstone_for_its_time(ledger: &dyn Ledger) {
     ledger.open(case.scan, &case.head, case.now).await.unwrap();
     assert_eq!(ledger.frozen(case.scan).await.unwrap(), None, "a closed scan is not opened again");
     assert_eq!(ledger.freeze(case.scan, LEASE, case.now).await.unwrap(), Claim::Gone);
-    assert_eq!(ledger.begin(case.scan, a.id, case.now).await.unwrap(), 1);
+    assert_eq!(ledger.begin(case.scan, a.id, case.now).await.unwrap(), 0);
 
     case.now = case.now.after(Duration::from_secs(2));
     assert_eq!(case.settle(a.id, 1).await, Settled::Unknown, "the tombstone's time is over");

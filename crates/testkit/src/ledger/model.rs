@@ -86,7 +86,7 @@ impl Model {
     pub(super) fn begin(&mut self, payload: PayloadId, now: Timestamp) -> u32 {
         self.open(None, now);
         if matches!(self.state, State::Closed(_)) {
-            return 1;
+            return 0;
         }
         self.attempts.push(payload);
         self.attempts.iter().filter(|p| **p == payload).count() as u32

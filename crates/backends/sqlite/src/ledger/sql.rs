@@ -218,7 +218,7 @@ pub(super) fn settle(
 
 pub(super) fn begin(c: &Connection, scan: ScanId, payload: PayloadId, now: Timestamp) -> Result<u32> {
     if matches!(look_up(c, scan)?, Some((_, CLOSED, until)) if int(now.0) < until) {
-        return Ok(1);
+        return Ok(0);
     }
     c.prepare_cached(
         "INSERT INTO attempt (scan, payload, count, last) VALUES (?1, ?2, 1, ?3)
