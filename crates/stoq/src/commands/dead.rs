@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use serde_json::{Value, json};
-use stoq_api::queue::{Delivery, Prefetch};
+use stoq_api::queue::{Deliveries, Delivery, Prefetch};
 use stoq_api::scanner::PluginKind;
 use stoq_api::{Fault, FaultKind, fault};
 use stoq_engine::dead::DeadKind;
@@ -54,8 +54,14 @@ struct Held {
     delivery: Delivery,
 }
 
-/// All letters on the lane, held until they are dropped, which gives them back.
-async fn letters(base: &Base) -> Result<Vec<Held>> {
+/// All letters on the lane, held until this is dropped, which gives back those that were not taken off.
+struct Letters {
+    held: Vec<Held>,
+    /// With it ends the right to take anything off.
+    subscription: Option<Box<dyn Deliveries>>,
+}
+
+async fn letters(base: &Base) -> Result<Letters> {
     let lane = &base.links.lanes.dead;
     lane.declare(&[DEAD]).await?;
     let waiting = match lane.depth(DEAD).await {
@@ -66,7 +72,7 @@ async fn letters(base: &Base) -> Result<Vec<Held>> {
     };
     let mut held = Vec::new();
     if waiting == 0 {
-        return Ok(held);
+        return Ok(Letters { held, subscription: None });
     }
     let prefetch = Prefetch { messages: u32::try_from(waiting).unwrap_or(u32::MAX) };
     let mut deliveries = lane.subscribe(DEAD, prefetch).await?;
@@ -82,7 +88,7 @@ async fn letters(base: &Base) -> Result<Vec<Held>> {
     if held.len() < waiting && bytes >= MAX_BYTES {
         tracing::warn!(looked_at = held.len(), waiting, "not all letters fit into memory; handle these first");
     }
-    Ok(held)
+    Ok(Letters { held, subscription: Some(deliveries) })
 }
 
 fn fits(letter: &Letter, filter: &DeadFilter) -> bool {
@@ -92,8 +98,8 @@ fn fits(letter: &Letter, filter: &DeadFilter) -> bool {
 
 async fn list(args: &DeadListArgs, out: &mut dyn Write) -> Result<Exit> {
     let base = open(&args.place).await?;
-    let held = letters(&base).await?;
-    for letter in held.iter().map(|held| &held.letter).filter(|letter| fits(letter, &args.filter)) {
+    let letters = letters(&base).await?;
+    for letter in letters.held.iter().map(|held| &held.letter).filter(|letter| fits(letter, &args.filter)) {
         if args.json {
             writeln!(out, "{}", as_json(letter))?;
         } else {
@@ -108,7 +114,7 @@ async fn list(args: &DeadListArgs, out: &mut dyn Write) -> Result<Exit> {
             )?;
         }
     }
-    drop(held);
+    drop(letters);
     base.close().await;
     Ok(Exit::Clean)
 }
@@ -128,8 +134,8 @@ fn as_json(letter: &Letter) -> Value {
 
 async fn show(args: &DeadShowArgs, out: &mut dyn Write) -> Result<Exit> {
     let base = open(&args.place).await?;
-    let held = letters(&base).await?;
-    let found = held.iter().map(|held| &held.letter).find(|letter| letter.name == args.name);
+    let letters = letters(&base).await?;
+    let found = letters.held.iter().map(|held| &held.letter).find(|letter| letter.name == args.name);
     let letter = found.ok_or_else(|| no_letter(&args.name))?;
     if args.body {
         out.write_all(&letter.original.body)?;
@@ -143,7 +149,7 @@ async fn show(args: &DeadShowArgs, out: &mut dyn Write) -> Result<Exit> {
         // JSON text escapes control characters, but not those that turn the direction of writing.
         writeln!(out, "{}", visible_lines(&serde_json::to_string_pretty(&shown)?))?;
     }
-    drop(held);
+    drop(letters);
     base.close().await;
     Ok(Exit::Clean)
 }
@@ -165,7 +171,8 @@ enum Deed {
 
 async fn pick(args: &DeadPickArgs, deed: Deed, out: &mut dyn Write) -> Result<Exit> {
     let base = open(&args.place).await?;
-    let (picked, rest): (Vec<_>, Vec<_>) = letters(&base).await?.into_iter().partition(|held| {
+    let Letters { held, subscription } = letters(&base).await?;
+    let (picked, rest): (Vec<_>, Vec<_>) = held.into_iter().partition(|held| {
         let named = args.all || args.names.contains(&held.letter.name);
         named && fits(&held.letter, &args.filter)
     });
@@ -191,7 +198,7 @@ async fn pick(args: &DeadPickArgs, deed: Deed, out: &mut dyn Write) -> Result<Ex
             }
         }
     }
-    drop(rest);
+    drop((rest, subscription));
     let deed = match deed {
         Deed::Replay => "replayed",
         Deed::Drop => "dropped",
