@@ -14,6 +14,9 @@ use crate::support::{Ended, PATIENCE, responses_in, run, stoq, text};
 /// What is run on payloads: enough to take archives apart, without rules whose compilation is most of a start.
 pub(crate) const ROUTES: &str = "[routes]\nalways = [\"hash\", \"mimetype\"]\ndispatchers = [\"rules\"]\n";
 
+/// What the names of a fleet's own queues begin with.
+pub(crate) const PREFIX: &str = "stoq";
+
 /// Brokers that a fleet can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -56,7 +59,7 @@ impl Broker {
     }
 
     /// Its kind in a configuration, with the options there.
-    fn options(&self, prefix: &str) -> (&'static str, Value) {
+    pub(crate) fn options(&self, prefix: &str) -> (&'static str, Value) {
         match self {
             // One broker keeps one copy; a session that ends soon lets a test see it.
             Self::Kafka(server) => (
@@ -89,7 +92,7 @@ impl Broker {
 
     /// Its table in a configuration.
     fn table(&self, name: &str) -> String {
-        let (kind, options) = self.options("stoq");
+        let (kind, options) = self.options(PREFIX);
         let lines = options.as_object().unwrap().iter().map(|(option, value)| format!("{option} = {value}\n"));
         format!("[queues.{name}.{kind}]\n{}", lines.collect::<String>())
     }
