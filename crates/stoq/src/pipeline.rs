@@ -82,7 +82,8 @@ pub(crate) async fn run(
     let stops = Stops::default();
     let mut running = JoinSet::new();
     connectors(base, sinks, &stops, &mut running).await?;
-    let (settled, working) = work(worker, &base.health, &stops, shutdown);
+    let mut works = worker.is_some();
+    let (settled, mut working) = work(worker, &base.health, &stops, shutdown);
     if base.lasting && !base.is_fleet() {
         let (keeping, stop) = (Arc::clone(links), stops.worker.clone());
         let retention = base.loaded.settings.core.retention.get();
@@ -106,15 +107,28 @@ pub(crate) async fn run(
         Ok(Ended { taken: by_themselves })
     };
     let ended = tokio::select! {
+        // A stop ends the worker as well, and is no failure of it.
+        biased;
         ended = all => ended,
         failed = first_failure(&mut running) => failed.map(|()| Ended::default()),
         () = shutdown.stopping() => Ok(Ended::default()),
+        early = &mut working, if works => {
+            // Nothing but its own end stops a worker before the process stops it.
+            works = false;
+            Err(match early {
+                Ok(Ok(())) => anyhow::anyhow!("the worker ended early"),
+                Ok(Err(fault)) => anyhow::Error::new(fault).context("the worker failed"),
+                Err(panic) => anyhow::Error::new(panic).context("the worker failed"),
+            })
+        }
     };
     stops.worker.cancel();
     let grace = base.loaded.settings.core.grace.get();
-    match shutdown.within(grace, working).await {
-        Some(worked) => worked.context("the worker failed")??,
-        None => tracing::warn!("what was in hand after the grace period is given back"),
+    if works {
+        match shutdown.within(grace, working).await {
+            Some(worked) => worked.context("the worker failed")??,
+            None => tracing::warn!("what was in hand after the grace period is given back"),
+        }
     }
     stops.connectors.cancel();
     while let Some(part) = running.join_next().await {
