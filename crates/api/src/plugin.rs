@@ -9,7 +9,7 @@ use crate::content::Content;
 use crate::fault::Fault;
 use crate::json::Json;
 use crate::payload::{PayloadMeta, RequestMeta};
-use crate::queue::Message;
+use crate::queue::{Message, Part};
 use crate::response::{PayloadResults, Response};
 use crate::task::{FileRef, RemoteRef};
 
@@ -160,6 +160,26 @@ pub trait Connector: Send + Sync {
     /// # Errors
     /// The sink as a whole cannot be used now; no item has a verdict.
     async fn deliver(&self, batch: &[Item]) -> Result<Vec<Verdict>, Fault>;
+
+    /// Whether the sink can be used: address, TLS, credentials. Cheap, so that readiness can ask every few seconds. A
+    /// sink that cannot be away, such as standard output, has nothing to ask.
+    ///
+    /// # Errors
+    /// [`crate::FaultKind::Unavailable`] while it is away; [`crate::FaultKind::Misconfigured`] for what waiting does not
+    /// mend, such as a wrong password.
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// What the sink needs before its first delivery, such as index templates, and what of it was there. With `make`,
+    /// what is missing is made; what is there with other settings is told and never changed. Idempotent.
+    ///
+    /// # Errors
+    /// As for [`Connector::check`].
+    async fn setup(&self, make: bool) -> Result<Vec<Part>, Fault> {
+        let _ = make;
+        Ok(Vec::new())
+    }
 }
 
 /// A worker that runs beside the slots: it drives a tool slot, a foreign interpreter or a remote service.

@@ -36,6 +36,12 @@ pub struct Response {
     pub findings: Vec<Finding>,
     /// New: what scanned it.
     pub engine: EngineInfo,
+    /// New: whose scan it is, where providers say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// New: the scan whose dead letter was scanned anew by this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<ScanId>,
 }
 
 /// Which versions produced a response.

@@ -62,6 +62,8 @@ impl Assembly {
             complete: scan.completeness == Completeness::Complete,
             findings,
             engine: engine.clone(),
+            tenant: scan.head.tenant,
+            replay_of: scan.head.replay_of,
         };
         Self { outcomes, places: places.into_iter(), frame }
     }

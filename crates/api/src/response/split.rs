@@ -47,5 +47,7 @@ fn without_results(response: &Response) -> Response {
         complete: response.complete,
         findings: response.findings.clone(),
         engine: response.engine.clone(),
+        tenant: response.tenant.clone(),
+        replay_of: response.replay_of,
     }
 }
