@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rustix::fs::{CWD, FileType, Mode};
 use serde_json::{Map, Value, json};
+use stoq_api::backend::OpenQueue;
 use stoq_api::fetch::{Buckets, Fetcher};
 use stoq_api::plugin::{Archiver, NotTold, Provider, Reference, Root, RootBytes, Taking};
 use stoq_api::queue::{Deliveries, Depth, Message, Part, Prefetch, Queue};
@@ -40,15 +41,17 @@ struct Parts {
     archive: PathBuf,
 }
 
-impl Open for Parts {
+impl OpenQueue for Parts {
     fn queue(&self, _: &str, _: &str) -> Result<Arc<dyn Queue>, BuildError> {
         Ok(Arc::clone(&self.queue) as Arc<dyn Queue>)
     }
+}
 
+impl Open for Parts {
     fn archiver(&self, name: &str) -> Result<Arc<dyn Archiver>, BuildError> {
         let registration = stoq_stores::archivers::registry().into_iter().find(|r| r.info.name == name);
         let options = json!({ "archive_dir": self.archive });
-        (registration.unwrap().build)(options.as_object().unwrap())
+        (registration.unwrap().build)(options.as_object().unwrap(), self)
     }
 
     fn buckets(&self, _: &str) -> Result<Arc<dyn Buckets>, BuildError> {

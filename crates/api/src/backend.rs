@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::ledger::Ledger;
-use crate::queue::Broker;
+use crate::queue::{Broker, Queue};
 use crate::scanner::{BuildError, PluginInfo};
 use crate::store::Store;
 
@@ -47,4 +47,13 @@ pub struct StoreRegistration {
     pub info: PluginInfo,
     /// Opens it.
     pub open: OpenStore,
+}
+
+/// Opens queues of configured brokers, for plugins whose options name one.
+pub trait OpenQueue: Send + Sync {
+    /// A queue of somebody else's on the broker that is configured as `broker`; see [`Broker::foreign`].
+    ///
+    /// # Errors
+    /// There is no such broker, or its options cannot be used.
+    fn queue(&self, broker: &str, name: &str) -> Result<Arc<dyn Queue>, BuildError>;
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use stoq_api::backend::OpenQueue;
 use stoq_api::plugin::Connector;
 use stoq_api::scanner::{BuildError, PluginInfo};
 
@@ -15,6 +16,8 @@ pub mod filedir;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod stdout;
+#[cfg(test)]
+mod testing;
 
 /// One entry of the list of built-in connectors.
 #[derive(Clone)]
@@ -26,7 +29,16 @@ pub struct ConnectorRegistration {
 }
 
 /// Builds a connector from its options.
-pub type Build = fn(&Map<String, Value>) -> Result<Arc<dyn Connector>, BuildError>;
+pub type Build = fn(&Map<String, Value>, &Context) -> Result<Arc<dyn Connector>, BuildError>;
+
+/// What a connector gets beside its options.
+#[derive(Clone)]
+pub struct Context {
+    /// The connector's name in the configuration.
+    pub name: String,
+    /// Opens queues that options name.
+    pub queues: Arc<dyn OpenQueue>,
+}
 
 /// All built-in connectors, by name.
 pub fn registry() -> Vec<ConnectorRegistration> {

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde_json::{Map, Value};
+use stoq_api::backend::OpenQueue;
 use stoq_api::fetch::{Buckets, Fetcher};
 use stoq_api::plugin::{Archiver, Provider};
-use stoq_api::queue::Queue;
 use stoq_api::scanner::{BuildError, PluginInfo};
 use stoq_runtime::escape::visible_bytes;
 use stoq_runtime::files::FileRoots;
@@ -51,13 +51,7 @@ pub type Build = fn(&Map<String, Value>, &Context) -> Result<Box<dyn Provider>, 
 pub type BuildFetcher = fn(&Map<String, Value>, &Context) -> Result<Arc<dyn Fetcher>, BuildError>;
 
 /// Opens other parts of the configuration that a provider's options name.
-pub trait Open: Send + Sync {
-    /// A queue of somebody else's on the broker that is configured as `broker`.
-    ///
-    /// # Errors
-    /// There is no such broker, or its options cannot be used.
-    fn queue(&self, broker: &str, name: &str) -> Result<Arc<dyn Queue>, BuildError>;
-
+pub trait Open: OpenQueue {
     /// An archiver that references may name.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
+use stoq_api::backend::OpenQueue;
 use stoq_api::fetch::{Buckets, Fetching, ObjectName};
 use stoq_api::plugin::{Archiver, Provider, Reference, Taking};
 use stoq_api::queue::Queue;
@@ -26,11 +27,13 @@ pub(crate) fn fifo(path: &Path) {
 /// Opens nothing.
 pub(crate) struct Nothing;
 
-impl Open for Nothing {
+impl OpenQueue for Nothing {
     fn queue(&self, broker: &str, _: &str) -> Result<Arc<dyn Queue>, BuildError> {
         Err(BuildError(format!("no broker is called {broker:?}")))
     }
+}
 
+impl Open for Nothing {
     fn archiver(&self, name: &str) -> Result<Arc<dyn Archiver>, BuildError> {
         Err(BuildError(format!("no archiver is called {name:?}")))
     }

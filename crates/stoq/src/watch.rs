@@ -48,7 +48,7 @@ impl Watch {
         let surroundings = Surroundings {
             health: base.health.clone(),
             links: Arc::clone(&base.links),
-            brokers: base.brokers.opened(),
+            brokers: base.brokers.awaited(),
             subscriptions: connectors.iter().map(|name| (*name).to_owned()).collect(),
         };
         surroundings.health.says(PROCESS, Some("starting".to_owned()));

@@ -21,3 +21,16 @@ pub mod wait;
 pub use ledger::{LedgerHarness, ledger_suite};
 pub use queue::{QueueHarness, queue_suite};
 pub use store::{StoreHarness, store_suite};
+
+/// A configuration without brokers.
+pub struct NoQueues;
+
+impl stoq_api::backend::OpenQueue for NoQueues {
+    fn queue(
+        &self,
+        broker: &str,
+        _name: &str,
+    ) -> Result<std::sync::Arc<dyn stoq_api::queue::Queue>, stoq_api::scanner::BuildError> {
+        Err(stoq_api::scanner::BuildError(format!("no broker is called {broker:?}")))
+    }
+}

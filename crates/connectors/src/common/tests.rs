@@ -500,7 +500,7 @@ async fn delivered_twice_leaves_one_document() {
     let registration = crate::registry().into_iter().find(|r| r.info.name == "filedir").unwrap();
     let options = serde_json::json!({ "results_dir": dir.path() });
     let mut rig = Rig::new(|_, _| Ok(Verdict::Delivered));
-    rig.frame.connector = (registration.build)(options.as_object().unwrap()).unwrap();
+    rig.frame.connector = (registration.build)(options.as_object().unwrap(), &crate::testing::context()).unwrap();
     for _ in 0..2 {
         rig.publish(&["a", "b", "a"]);
         let deliveries = rig.lane.subscribe(100);

@@ -16,7 +16,7 @@ use stoq_api::scanner::{BuildError, OptionInfo, OptionKind, PluginInfo, PluginKi
 use stoq_api::{Fault, FaultKind};
 
 use self::config::{Config, Validated};
-use crate::{ConnectorRegistration, config_of};
+use crate::{ConnectorRegistration, Context, config_of};
 
 #[cfg(test)]
 mod tests;
@@ -55,7 +55,7 @@ pub(crate) fn registration() -> ConnectorRegistration {
     }
 }
 
-fn build(options: &Map<String, Value>) -> Result<Arc<dyn Connector>, BuildError> {
+fn build(options: &Map<String, Value>, _context: &Context) -> Result<Arc<dyn Connector>, BuildError> {
     let config = config_of::<Config>(options)?.validate()?;
     std::fs::create_dir_all(&config.results_dir)
         .map_err(|e| BuildError(format!("results_dir {:?} cannot be made: {e}", config.results_dir)))?;

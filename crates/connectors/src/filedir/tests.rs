@@ -5,9 +5,10 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
+use crate::testing::context;
 
 fn connector(options: Value) -> Arc<dyn Connector> {
-    build(options.as_object().unwrap()).unwrap()
+    build(options.as_object().unwrap(), &context()).unwrap()
 }
 
 fn item(id: &str, json: &str) -> Item {
@@ -85,6 +86,6 @@ async fn what_cannot_be_written_now_is_kept_and_leaves_nothing_behind() {
 #[test]
 fn a_wrong_option_stops_the_start() {
     for options in [json!({ "result_dir": "x" }), json!({ "date_mode": true, "date_format": "../%Y" })] {
-        assert!(build(options.as_object().unwrap()).is_err(), "{options}");
+        assert!(build(options.as_object().unwrap(), &context()).is_err(), "{options}");
     }
 }

@@ -15,7 +15,7 @@ use stoq_api::scanner::{BuildError, OptionInfo, OptionKind, PluginInfo, PluginKi
 use stoq_api::{Fault, FaultKind};
 
 use crate::common::text;
-use crate::{ConnectorRegistration, config_of};
+use crate::{ConnectorRegistration, Context, config_of};
 
 /// The connector's entry in the registry.
 pub(crate) fn registration() -> ConnectorRegistration {
@@ -36,7 +36,7 @@ pub(crate) fn registration() -> ConnectorRegistration {
     }
 }
 
-fn build(options: &Map<String, Value>) -> Result<Arc<dyn Connector>, BuildError> {
+fn build(options: &Map<String, Value>, _context: &Context) -> Result<Arc<dyn Connector>, BuildError> {
     let config: Config = config_of(options)?;
     Ok(Arc::new(Lines::new(io::stdout(), config.compactly)))
 }

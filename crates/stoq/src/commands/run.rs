@@ -15,7 +15,7 @@ use super::scan::{connectors, intake_settings};
 use crate::cli::{CommonArgs, ConnectorArgs, ProviderArgs, RouteArgs, RunArgs, WorkerArgs, place_flags};
 use crate::exit::{Exit, UsageError};
 use crate::http;
-use crate::pipeline::{self, Parts, Sink, Source, Until};
+use crate::pipeline::{self, Parts, Source, Until};
 use crate::trace;
 use crate::watch::Watch;
 use crate::wiring::base::Base;
@@ -28,8 +28,9 @@ pub(crate) async fn run(args: RunArgs, shutdown: &Shutdown) -> Result<Exit> {
     let mut flags = args.routes.flags();
     flags.extend(place_flags(&args.providers, args.data_dir.as_ref()));
     let loaded = start(&args.common, flags)?;
-    let sinks = sinks(&loaded)?;
+    needs_connector(&loaded)?;
     let base = Base::configured(loaded)?;
+    let sinks = connectors(&base)?;
     let built = app::build(&base)?;
     crate::warn_of_plugins(&built.warnings);
     let run_id = run_id(&base.dir)?;
@@ -70,8 +71,9 @@ pub(crate) async fn connector(args: ConnectorArgs, shutdown: &Shutdown) -> Resul
     flags.extend(place_flags(&[], args.data_dir.as_ref()));
     let loaded = start(&args.common, flags)?;
     backends::shared(&loaded.settings)?;
-    let sinks = sinks(&loaded)?;
+    needs_connector(&loaded)?;
     let base = Base::configured(loaded)?;
+    let sinks = connectors(&base)?;
     finish(Parts { base: &base, worker: None, sources: Vec::new(), sinks, until: Until::Signal }, shutdown).await
 }
 
@@ -139,9 +141,9 @@ fn no_connector() -> anyhow::Error {
     .into()
 }
 
-fn sinks(loaded: &Loaded) -> Result<Vec<Sink>> {
-    let sinks = connectors(loaded)?;
-    if sinks.is_empty() { Err(no_connector()) } else { Ok(sinks) }
+fn needs_connector(loaded: &Loaded) -> Result<()> {
+    let none = loaded.settings.active(PluginKind::Connector).is_empty();
+    if none { Err(no_connector()) } else { Ok(()) }
 }
 
 fn sources(routes: &RouteArgs, base: &Base, run_id: &str) -> Result<Vec<Source>> {

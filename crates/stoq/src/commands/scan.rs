@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Map;
+use stoq_api::backend::OpenQueue;
 use stoq_api::plugin::Provider;
 use stoq_api::scanner::PluginKind;
 use stoq_api::{Fault, FaultKind, RequestMeta};
+use stoq_connectors::Context;
 use stoq_connectors::common::Settings as FrameSettings;
 use stoq_engine::intake::IntakeSettings;
 use stoq_providers::filedir::{self, FileDir};
@@ -25,6 +27,7 @@ use crate::exit::{Exit, UsageError};
 use crate::pipeline::{self, Parts, Sink, Source, Until};
 use crate::view;
 use crate::wiring::base::Base;
+use crate::wiring::open::Opener;
 use crate::wiring::{app, config};
 
 /// The source of scans started by hand, where no other is given.
@@ -50,7 +53,7 @@ pub(crate) async fn run(args: ScanArgs, shutdown: &Shutdown) -> Result<Exit> {
         settings: FrameSettings { linger: Duration::ZERO, concurrency: 1, ..FrameSettings::default() },
     }];
     if named {
-        sinks.extend(connectors(&base.loaded)?);
+        sinks.extend(connectors(&base)?);
     }
     let names: Vec<&str> = sinks.iter().map(|sink| sink.name.as_str()).collect();
     base.ready(&names, shutdown).await?;
@@ -94,12 +97,15 @@ fn show(args: &ScanArgs) -> Show {
 }
 
 /// Connectors that were named on the command line or in the configuration.
-pub(crate) fn connectors(loaded: &Loaded) -> Result<Vec<Sink>> {
+pub(crate) fn connectors(base: &Base) -> Result<Vec<Sink>> {
+    let settings = &base.loaded.settings;
+    let queues: Arc<dyn OpenQueue> = Arc::new(Opener::for_sinks(&base.brokers, settings));
     let registry = stoq_connectors::registry();
     let mut sinks = Vec::new();
-    for component in loaded.settings.active(PluginKind::Connector) {
+    for component in settings.active(PluginKind::Connector) {
         let Some(registration) = registry.iter().find(|r| r.info.name == component.kind) else { continue };
-        let connector = (registration.build)(&component.options.0)
+        let context = Context { name: component.name.clone(), queues: Arc::clone(&queues) };
+        let connector = (registration.build)(&component.options.0, &context)
             .map_err(|e| UsageError(format!("connector {}: {e}", component.name)))?;
         sinks.push(Sink { name: component.name, connector, settings: FrameSettings::default() });
     }

@@ -19,6 +19,7 @@ use stoq_runtime::config::{JailMode, Settings};
 
 use super::base::Base;
 use super::config::shown;
+use super::open::Opener;
 use super::plan;
 use super::spool::Spool;
 use crate::exit::UsageError;
@@ -64,7 +65,7 @@ pub(crate) fn build(base: &Base) -> Result<Built> {
         plugins: plan.plugins.iter().map(|plugin| plugin.name.clone()).collect(),
         externals,
         rules,
-        archivers: archivers(settings)?,
+        archivers: archivers(base)?,
         decorators: BTreeMap::<String, Arc<dyn Decorator>>::new(),
         engine: EngineInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -142,12 +143,14 @@ fn fetchers(base: &Base) -> Result<BTreeMap<String, Arc<dyn Fetcher>>> {
     Ok(all)
 }
 
-fn archivers(settings: &Settings) -> Result<BTreeMap<String, Arc<dyn Archiver>>> {
+fn archivers(base: &Base) -> Result<BTreeMap<String, Arc<dyn Archiver>>> {
+    let settings = &base.loaded.settings;
+    let queues = Opener::for_sinks(&base.brokers, settings);
     let registry = stoq_stores::archivers::registry();
     let mut all = BTreeMap::new();
     for component in settings.active(PluginKind::Archiver) {
         let Some(registration) = registry.iter().find(|r| r.info.name == component.kind) else { continue };
-        let built = (registration.build)(&component.options.0)
+        let built = (registration.build)(&component.options.0, &queues)
             .map_err(|e| UsageError(format!("archiver {}: {e}", component.name)))?;
         all.insert(component.name, built);
     }

@@ -167,7 +167,13 @@ fn open_ledger(component: &Component, store: &Arc<dyn Store>) -> Result<Arc<dyn 
 /// All configured brokers, each opened once, by whoever needs it first: the lanes, or an intake.
 pub(crate) struct Brokers {
     settings: Settings,
-    open: Mutex<BTreeMap<String, Arc<dyn Broker>>>,
+    open: Mutex<BTreeMap<String, Opened>>,
+}
+
+struct Opened {
+    broker: Arc<dyn Broker>,
+    /// Something else than sinks needs it.
+    awaited: bool,
 }
 
 impl Brokers {
@@ -178,9 +184,19 @@ impl Brokers {
 
     /// The broker configured as `[queues.<name>.<kind>]`.
     pub(crate) fn open(&self, name: &str) -> Result<Arc<dyn Broker>> {
+        self.opened_as(name, true)
+    }
+
+    /// The same for what only writes to it: a sink that is away holds up nobody else.
+    pub(crate) fn open_for_sink(&self, name: &str) -> Result<Arc<dyn Broker>> {
+        self.opened_as(name, false)
+    }
+
+    fn opened_as(&self, name: &str, awaited: bool) -> Result<Arc<dyn Broker>> {
         let mut open = self.open.lock();
-        if let Some(broker) = open.get(name) {
-            return Ok(Arc::clone(broker));
+        if let Some(opened) = open.get_mut(name) {
+            opened.awaited |= awaited;
+            return Ok(Arc::clone(&opened.broker));
         }
         let component = self.settings.component(PluginKind::Queue, name).ok_or_else(|| {
             UsageError(format!("no broker is called {name:?}: configure it as [queues.{name}.<kind>]"))
@@ -188,13 +204,20 @@ impl Brokers {
         let registered = registry::brokers().into_iter().find(|r| r.info.name == component.kind);
         let registered = registered.ok_or_else(|| unknown("queue", &component))?;
         let broker = (registered.open)(&component.options.0).map_err(|e| wrong("queue", &component, &e))?;
-        open.insert(name.to_owned(), Arc::clone(&broker));
+        open.insert(name.to_owned(), Opened { broker: Arc::clone(&broker), awaited });
         Ok(broker)
     }
 
     /// Those that were opened, by name.
     pub(crate) fn opened(&self) -> Vec<(String, Arc<dyn Broker>)> {
-        self.open.lock().iter().map(|(name, broker)| (name.clone(), Arc::clone(broker))).collect()
+        self.open.lock().iter().map(|(name, opened)| (name.clone(), Arc::clone(&opened.broker))).collect()
+    }
+
+    /// Those of them without which this process cannot work.
+    pub(crate) fn awaited(&self) -> Vec<(String, Arc<dyn Broker>)> {
+        let open = self.open.lock();
+        let awaited = open.iter().filter(|(_, opened)| opened.awaited);
+        awaited.map(|(name, opened)| (name.clone(), Arc::clone(&opened.broker))).collect()
     }
 }
 

@@ -85,7 +85,7 @@ impl Base {
     /// What waiting does not mend.
     pub(crate) async fn ready(&self, connectors: &[&str], shutdown: &Shutdown) -> Result<bool> {
         let lanes = &self.links.lanes;
-        for (name, broker) in self.brokers.opened() {
+        for (name, broker) in self.brokers.awaited() {
             if !wait_for(&format!("broker {name}"), shutdown, async || broker.check().await).await? {
                 return Ok(false);
             }

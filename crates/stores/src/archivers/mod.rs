@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use stoq_api::backend::OpenQueue;
 use stoq_api::plugin::Archiver;
 use stoq_api::scanner::{BuildError, PluginInfo};
 
@@ -22,8 +23,8 @@ pub struct ArchiverRegistration {
     pub build: Build,
 }
 
-/// Builds an archiver from its options.
-pub type Build = fn(&Map<String, Value>) -> Result<Arc<dyn Archiver>, BuildError>;
+/// Builds an archiver from its options, with what opens queues that they name.
+pub type Build = fn(&Map<String, Value>, &dyn OpenQueue) -> Result<Arc<dyn Archiver>, BuildError>;
 
 /// All built-in archivers, by name.
 pub fn registry() -> Vec<ArchiverRegistration> {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use stoq_api::plugin::Archiver;
 use stoq_api::response::PayloadResults;
 use stoq_api::{Content, FaultKind, PayloadId, RequestMeta, ScanId};
+use stoq_testkit::NoQueues;
 use stoq_testkit::services::{Azurite, GcsServer, VersityGw};
 
 use crate::{gcs, s3, with};
@@ -16,7 +17,7 @@ fn build(name: &str, options: &Value) -> Arc<dyn Archiver> {
     let options = options.as_object().unwrap();
     let known: Vec<&str> = registered.info.options.iter().map(|o| o.name).collect();
     assert!(options.keys().all(|option| known.contains(&option.as_str())), "{options:?}");
-    (registered.build)(options).unwrap()
+    (registered.build)(options, &NoQueues).unwrap()
 }
 
 fn results(n: u32) -> PayloadResults {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use object_store::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use stoq_api::backend::OpenQueue;
 use stoq_api::plugin::Archiver;
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind, PluginInfo, PluginKind};
 use stoq_runtime::secret::Secret;
@@ -113,7 +114,7 @@ fn connection(text: &Secret, container: &str, mut common: Common) -> Result<Conn
     })
 }
 
-fn build(options: &Map<String, Value>) -> Result<Arc<dyn Archiver>, BuildError> {
+fn build(options: &Map<String, Value>, _queues: &dyn OpenQueue) -> Result<Arc<dyn Archiver>, BuildError> {
     let config: Config = config_of(options)?;
     let text = config.conn_str.filter(|text| !text.expose().is_empty());
     let text = text.ok_or_else(|| BuildError("`conn_str` is missing".to_owned()))?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use object_store::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use stoq_api::backend::OpenQueue;
 use stoq_api::plugin::Archiver;
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind, PluginInfo, PluginKind};
 
@@ -72,7 +73,7 @@ fn yes() -> bool {
     true
 }
 
-fn build(options: &Map<String, Value>) -> Result<Arc<dyn Archiver>, BuildError> {
+fn build(options: &Map<String, Value>, _queues: &dyn OpenQueue) -> Result<Arc<dyn Archiver>, BuildError> {
     let config: Config = config_of(options)?;
     required("project_id", &config.project_id)?;
     required("archive_bucket", &config.archive_bucket)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use object_store::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use stoq_api::backend::OpenQueue;
 use stoq_api::plugin::Archiver;
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind, PluginInfo, PluginKind};
 use stoq_runtime::secret::Secret;
@@ -70,7 +71,7 @@ fn yes() -> bool {
     true
 }
 
-fn build(options: &Map<String, Value>) -> Result<Arc<dyn Archiver>, BuildError> {
+fn build(options: &Map<String, Value>, _queues: &dyn OpenQueue) -> Result<Arc<dyn Archiver>, BuildError> {
     let config: Config = config_of(options)?;
     required("archive_bucket", &config.archive_bucket)?;
     let secret_key = config.secret_key.filter(|key| !key.expose().is_empty());

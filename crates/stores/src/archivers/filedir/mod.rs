@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
+use stoq_api::backend::OpenQueue;
 use stoq_api::plugin::Archiver;
 use stoq_api::response::PayloadResults;
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind, PluginInfo, PluginKind};
@@ -63,7 +64,7 @@ pub(crate) fn registration() -> ArchiverRegistration {
     }
 }
 
-fn build(options: &Map<String, Value>) -> Result<Arc<dyn Archiver>, BuildError> {
+fn build(options: &Map<String, Value>, _queues: &dyn OpenQueue) -> Result<Arc<dyn Archiver>, BuildError> {
     Ok(Arc::new(FileDir { config: Arc::new(config_of::<Config>(options)?.validate()?) }))
 }
 

@@ -6,13 +6,14 @@ use std::path::Path;
 
 use stoq_api::ScanId;
 use stoq_api::response::PayloadResults;
+use stoq_testkit::NoQueues;
 
 use super::*;
 
 fn archiver(directory: &Path, more: Value) -> Arc<dyn Archiver> {
     let mut options = more.as_object().unwrap().clone();
     options.insert("archive_dir".to_owned(), json!(directory));
-    build(&options).unwrap()
+    build(&options, &NoQueues).unwrap()
 }
 
 fn results(n: u32) -> PayloadResults {
@@ -80,7 +81,7 @@ async fn files_are_named_by_payload_and_date() {
 
     for format in ["../%Y", "/%Y", "%Y/../../x", "%Q"] {
         let options = json!({ "use_sha": false, "date_mode": true, "date_format": format, "archive_dir": top });
-        assert!(build(options.as_object().unwrap()).is_err(), "{format}");
+        assert!(build(options.as_object().unwrap(), &NoQueues).is_err(), "{format}");
     }
 }
 
