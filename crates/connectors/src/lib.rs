@@ -15,6 +15,7 @@ pub mod common;
 pub mod filedir;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod model;
 pub mod stdout;
 #[cfg(test)]
 mod testing;

@@ -1,10 +1,12 @@
-//! What all connectors share: the frame that runs them, and forms of JSON text.
+//! What connectors share: the frame that runs them, an HTTP client, verdicts of documents, and forms of JSON text.
 
 mod collect;
 pub mod dead;
 pub mod frame;
+pub mod http;
 mod settle;
 pub mod text;
+pub mod verdicts;
 
 pub use dead::DeadLetters;
 pub use frame::{Frame, Settings};
