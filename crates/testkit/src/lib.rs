@@ -6,8 +6,11 @@
 // This crate is a dependency of tests only, and a test that cannot go on is to stop.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "suites are tests, though they are not marked as such")]
 
+pub mod connector;
 pub mod corpus;
 pub mod fault;
+#[cfg(feature = "front")]
+pub mod front;
 #[cfg(feature = "hostile")]
 pub mod hostile;
 pub mod ledger;
@@ -18,6 +21,7 @@ pub mod services;
 pub mod store;
 pub mod wait;
 
+pub use connector::{ConnectorHarness, connector_suite};
 pub use ledger::{LedgerHarness, ledger_suite};
 pub use queue::{QueueHarness, queue_suite};
 pub use store::{StoreHarness, store_suite};
