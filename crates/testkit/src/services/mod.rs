@@ -9,6 +9,8 @@ mod azurite;
 mod cached;
 #[cfg(feature = "buckets")]
 mod gcs;
+#[cfg(feature = "hec")]
+pub mod hec;
 #[cfg(feature = "buckets")]
 mod http;
 mod kafka;
