@@ -13,6 +13,7 @@ use stoq_api::scanner::{BuildError, PluginInfo};
 
 pub mod common;
 pub mod filedir;
+mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod model;
@@ -43,7 +44,7 @@ pub struct Context {
 
 /// All built-in connectors, by name.
 pub fn registry() -> Vec<ConnectorRegistration> {
-    vec![filedir::registration(), stdout::registration()]
+    vec![filedir::registration(), files::registration(), stdout::registration()]
 }
 
 /// Reads options into a connector's own configuration type.

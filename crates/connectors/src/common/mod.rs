@@ -3,6 +3,7 @@
 mod collect;
 pub mod dead;
 pub mod frame;
+pub mod head;
 pub mod http;
 mod settle;
 pub mod text;

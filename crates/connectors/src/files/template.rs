@@ -1,0 +1,176 @@
+//! Names of files.
+
+use std::fmt::Write as _;
+
+use time::OffsetDateTime;
+
+use crate::common::head::{Head, NAME_MAX, plain};
+
+/// Most bytes of a name with all its folders: it has to be the name of one file while that is not finished.
+const NAME_BYTES: usize = 230;
+/// Digits of a sequence number, at most.
+const SEQ_DIGITS: usize = 5;
+/// Ends of names that mean something else while a file is not finished.
+const RESERVED: [&str; 3] = [".gz", ".zst", ".part"];
+
+/// A template of relative paths.
+pub(super) struct Template(Vec<Part>);
+
+enum Part {
+    Text(String),
+    Tenant,
+    Source,
+    Date,
+    Hour,
+    Time,
+    Seq,
+}
+
+/// What stands for the parts that are known when a file begins.
+const TIME: &str = "{time}";
+const SEQ: &str = "{seq}";
+
+impl Template {
+    /// Reads a template; says what is wrong with it.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            let (before, from) = rest.split_at(at);
+            push_text(&mut parts, before);
+            let (word, after) = from.split_once('}').ok_or("a { has no }")?;
+            parts.push(match word {
+                "{tenant" => Part::Tenant,
+                "{source" => Part::Source,
+                "{date" => Part::Date,
+                "{hour" => Part::Hour,
+                "{time" => Part::Time,
+                "{seq" => Part::Seq,
+                _ => {
+                    return Err(format!(
+                        "{word}}} is none of {{tenant}} {{source}} {{date}} {{hour}} {{time}} {{seq}}"
+                    ));
+                }
+            });
+            rest = after;
+        }
+        push_text(&mut parts, rest);
+        let template = Self(parts);
+        template.check()?;
+        Ok(template)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !self.0.iter().any(|part| matches!(part, Part::Seq)) {
+            return Err("must hold {seq}, or two files could have the same name".to_owned());
+        }
+        let longest = "x".repeat(NAME_MAX);
+        let head = Head {
+            time: time::macros::datetime!(2026-01-02 03:04:05),
+            tenant: Some(longest.clone()),
+            source: Some(longest),
+        };
+        let sample = filled(&self.family(&head), OffsetDateTime::UNIX_EPOCH, 10_usize.pow(SEQ_DIGITS as u32) - 1);
+        if sample.len() > NAME_BYTES {
+            return Err(format!("can become {} bytes long, {NAME_BYTES} at most", sample.len()));
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '=' | '/');
+        if let Some(c) = sample.chars().find(|c| !allowed(*c)) {
+            return Err(format!("{c:?} may not stand in it"));
+        }
+        if sample.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+            return Err("must be a path below directory, none of whose names begins with a dot".to_owned());
+        }
+        match RESERVED.into_iter().find(|end| sample.ends_with(end)) {
+            Some(end) => Err(format!("may not end in {end}; compressed files get their ending by themselves")),
+            None => Ok(()),
+        }
+    }
+
+    /// The name of the files into which a response may go, but for when one of them begins and its number.
+    pub(super) fn family(&self, head: &Head) -> String {
+        let mut name = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => name.push_str(text),
+                Part::Tenant => name.push_str(&plain(head.tenant.as_deref())),
+                Part::Source => name.push_str(&plain(head.source.as_deref())),
+                // Writing to a `String` cannot fail.
+                Part::Date => {
+                    let date = head.time.date();
+                    write!(name, "{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day()).ok();
+                }
+                Part::Hour => {
+                    write!(name, "{:02}", head.time.hour()).ok();
+                }
+                Part::Time => name.push_str(TIME),
+                Part::Seq => name.push_str(SEQ),
+            }
+        }
+        name
+    }
+}
+
+fn push_text(parts: &mut Vec<Part>, text: &str) {
+    if !text.is_empty() {
+        parts.push(Part::Text(text.to_owned()));
+    }
+}
+
+/// The name of the file of a family that begins at `begun` and is the `seq`th of its second.
+pub(super) fn filled(family: &str, begun: OffsetDateTime, seq: usize) -> String {
+    let (date, time) = (begun.date(), begun.time());
+    let begun = format!(
+        "{:04}{:02}{:02}T{:02}{:02}{:02}Z",
+        date.year(),
+        u8::from(date.month()),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second()
+    );
+    // What others chose holds no braces by now.
+    family.replace(TIME, &begun).replace(SEQ, &format!("{seq:04}"))
+}
+
+/// The greatest sequence number.
+pub(super) const MAX_SEQ: usize = 99_999;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(tenant: &str, source: &str) -> Head {
+        let time = time::macros::datetime!(2026-11-04 05:06:07.8);
+        Head { time, tenant: Some(tenant.to_owned()), source: Some(source.to_owned()) }
+    }
+
+    #[test]
+    fn names_are_made_of_tenant_source_and_time() {
+        let template = Template::parse("dt={date}/{tenant}/{source}-{hour}-{time}-{seq}.jsonl").unwrap();
+        let family = template.family(&head("acme", "../{time}"));
+        assert_eq!(family, "dt=2026-11-04/acme/_..__time_-05-{time}-{seq}.jsonl");
+        let begun = time::macros::datetime!(2027-01-02 03:04:05 UTC);
+        assert_eq!(filled(&family, begun, 7), "dt=2026-11-04/acme/_..__time_-05-20270102T030405Z-0007.jsonl");
+    }
+
+    #[test]
+    fn templates_that_cannot_work_are_refused() {
+        for (text, said) in [
+            ("a.jsonl", "{seq}"),
+            ("{seq", "no }"),
+            ("seq}", "none of"),
+            ("{name}-{seq}", "none of"),
+            ("/{seq}", "below directory"),
+            ("../{seq}", "dot"),
+            ("a/.{seq}", "dot"),
+            ("a//{seq}", "below"),
+            ("{seq}.gz", "may not end"),
+            ("{seq}\n", "may not stand"),
+            (&format!("{}{{seq}}", "a".repeat(300)), "bytes long"),
+        ] {
+            let error = Template::parse(text).err().unwrap();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+}
