@@ -1,53 +1,31 @@
-//! What of a response places in a sink are made of: tenant, source and time, and nothing that was scanned.
+//! What places in a sink are made of: tenant, source and time, and nothing that was scanned.
 
-use std::borrow::Cow;
+use time::OffsetDateTime;
 
-use serde::Deserialize;
-use time::PrimitiveDateTime;
-use time::macros::format_description;
+use crate::model::Document;
 
 /// Characters of a name that are kept in a place.
 pub const NAME_MAX: usize = 64;
 
-/// The few members of a response that name places.
+/// What of a document names places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// When the reference was first seen, UTC; so a place does not depend on when a response is delivered.
-    pub time: PrimitiveDateTime,
+    /// When the scan was first seen, UTC; so a place does not depend on when something is delivered.
+    pub time: OffsetDateTime,
     /// Whose scan it is.
     pub tenant: Option<String>,
     /// Where the request came from, as it says itself.
     pub source: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Members<'a> {
-    #[serde(borrow)]
-    time: Cow<'a, str>,
-    #[serde(borrow, default)]
-    tenant: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    request_meta: Request<'a>,
-}
-
-#[derive(Default, Deserialize)]
-struct Request<'a> {
-    #[serde(borrow, default)]
-    source: Option<Cow<'a, str>>,
-}
-
-impl Head {
-    /// Reads them out of a response's JSON text, all of which is looked at: what is not JSON is found here.
-    ///
-    /// # Errors
-    /// A sentence: it is not a response.
-    pub fn of(json: &[u8]) -> Result<Self, String> {
-        let read: Members = serde_json::from_slice(json).map_err(|e| format!("not a response: {e}"))?;
-        let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond]");
-        let time = PrimitiveDateTime::parse(&read.time, &format)
-            .map_err(|e| format!("not a response: time {:?}: {e}", read.time))?;
-        let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
-        Ok(Self { time, tenant: owned(read.tenant), source: owned(read.request_meta.source) })
+impl From<&Document> for Head {
+    fn from(document: &Document) -> Self {
+        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(document.time.0) * 1_000);
+        Self {
+            time: time.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+            tenant: document.tenant.clone(),
+            source: document.source.clone(),
+        }
     }
 }
 
@@ -66,20 +44,6 @@ pub fn plain(name: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn places_are_read_from_a_response_and_from_nothing_else() {
-        let text = r#"{"results":[{"size":[[[]]]}],"request_meta":{"source":"a\nb"},"time":"2026-11-04T05:06:07.000001","tenant":"acme"}"#;
-        let head = Head::of(text.as_bytes()).unwrap();
-        assert_eq!((head.tenant.as_deref(), head.source.as_deref()), (Some("acme"), Some("a\nb")));
-        assert_eq!(head.time.date().to_string(), "2026-11-04");
-        let bare = Head::of(br#"{"time":"2026-11-04T05:06:07.000001","request_meta":{"source":null}}"#).unwrap();
-        assert_eq!((bare.tenant, bare.source), (None, None));
-        for wrong in [&b"{}"[..], b"", b"{\"time\":\"today\"}", b"{\"time\":\"2026-11-04T05:06:07.000001\"} x", b"\xff"]
-        {
-            assert!(Head::of(wrong).is_err(), "{wrong:?}");
-        }
-    }
 
     #[test]
     fn no_name_leads_anywhere() {

@@ -7,14 +7,16 @@ use serde::Deserialize;
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind};
 
 use super::template::Template;
+use crate::model::Model;
 
 const fn option(name: &'static str, kind: OptionKind, default: &'static str, help: &'static str) -> OptionInfo {
     OptionInfo { name, kind, default, help }
 }
 
 /// As they are listed.
-pub(super) const OPTIONS: [OptionInfo; 5] = [
+pub(super) const OPTIONS: [OptionInfo; 6] = [
     option("directory", OptionKind::Text, "", "the directory for files; made if need be"),
+    option("model", OptionKind::Text, "\"response\"", "what a line is: response, payload, plugin or ecs"),
     option(
         "name",
         OptionKind::Text,
@@ -32,6 +34,8 @@ pub(super) const OPTIONS: [OptionInfo; 5] = [
 pub(super) struct Config {
     #[serde(default)]
     directory: PathBuf,
+    #[serde(default = "model")]
+    model: Model,
     #[serde(default = "name")]
     name: String,
     #[serde(default = "max_size")]
@@ -40,6 +44,10 @@ pub(super) struct Config {
     max_age: f64,
     #[serde(default)]
     compress: Compress,
+}
+
+fn model() -> Model {
+    Model::Response
 }
 
 fn name() -> String {
@@ -81,6 +89,7 @@ impl Compress {
 /// As they are used.
 pub(super) struct Validated {
     pub(super) directory: PathBuf,
+    pub(super) model: Model,
     pub(super) name: Template,
     pub(super) max_size: u64,
     pub(super) max_age: Duration,
@@ -104,6 +113,7 @@ impl Config {
         let name = Template::parse(&self.name).map_err(|why| BuildError(format!("`name` {:?}: {why}", self.name)))?;
         Ok(Validated {
             directory: self.directory,
+            model: self.model,
             name,
             max_size: self.max_size,
             max_age: Duration::from_secs_f64(self.max_age),

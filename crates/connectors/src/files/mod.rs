@@ -27,7 +27,7 @@ use tokio::task::spawn_blocking;
 use self::config::{Config, OPTIONS, Validated};
 use self::unfinished::Unfinished;
 use self::writer::Writer;
-use crate::common::head::Head;
+use crate::model::Document;
 use crate::{ConnectorRegistration, Context, config_of};
 
 /// How often files are looked at whose time may have come; and longer ago, what crashed processes may have left.
@@ -77,22 +77,28 @@ impl Shared {
     /// Writes a batch; blocks.
     fn write(self: &Arc<Self>, batch: &[Item]) -> Result<Vec<Verdict>, Fault> {
         let mut verdicts = vec![Verdict::Delivered; batch.len()];
-        let mut families: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        // The documents of one response all go into files of one family.
+        let mut families: BTreeMap<String, Vec<(usize, Vec<Document>)>> = BTreeMap::new();
         for (place, item) in batch.iter().enumerate() {
-            match Head::of(&item.json) {
-                Ok(head) => families.entry(self.config.name.family(&head)).or_default().push(place),
+            match self.config.model.documents(item).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+                Ok(documents) => {
+                    // A response without a document of this model has nothing to be written.
+                    let Some(first) = documents.first() else { continue };
+                    let family = self.config.name.family(&first.into());
+                    families.entry(family).or_default().push((place, documents));
+                }
                 Err(reason) => verdicts[place] = Verdict::Rejected(reason),
             }
         }
         let mut ended = Vec::new();
         let (mut written, mut trouble) = (families.is_empty(), None);
-        for (family, places) in families {
-            let lines = places.iter().map(|place| &batch[*place].json[..]);
+        for (family, items) in families {
+            let lines = items.iter().flat_map(|(_, documents)| documents).map(|document| &document.json[..]);
             match self.writer.lock().add(&family, lines, &mut ended) {
                 Ok(()) => written = true,
                 Err(e) => {
                     let reason = format!("cannot write below {}: {e}", self.config.directory.display());
-                    places.iter().for_each(|place| verdicts[*place] = Verdict::Retry(reason.clone()));
+                    items.iter().for_each(|(place, _)| verdicts[*place] = Verdict::Retry(reason.clone()));
                     trouble = Some((reason, e));
                 }
             }

@@ -66,7 +66,7 @@ impl Template {
         }
         let longest = "x".repeat(NAME_MAX);
         let head = Head {
-            time: time::macros::datetime!(2026-01-02 03:04:05),
+            time: time::macros::datetime!(2026-01-02 03:04:05 UTC),
             tenant: Some(longest.clone()),
             source: Some(longest),
         };
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     fn head(tenant: &str, source: &str) -> Head {
-        let time = time::macros::datetime!(2026-11-04 05:06:07.8);
+        let time = time::macros::datetime!(2026-11-04 05:06:07.8 UTC);
         Head { time, tenant: Some(tenant.to_owned()), source: Some(source.to_owned()) }
     }
 

@@ -19,8 +19,10 @@ fn connector(directory: &Path, more: Value) -> Arc<dyn Connector> {
 
 fn item(n: usize, source: &str, padding: usize) -> Item {
     let text = json!({
-        "results": [], "request_meta": { "source": source }, "errors": [], "time": "2026-11-04T05:06:07.000001",
-        "scan_id": n.to_string(), "tenant": "acme", "padding": "x".repeat(padding)
+        "results": [], "request_meta": { "archive_payloads": true, "source": source, "extra_data": {} }, "errors": [],
+        "time": "2026-11-04T05:06:07.000001", "decorators": { "padding": "x".repeat(padding) },
+        "scan_id": uuid::Uuid::from_u128(n as u128), "complete": true, "findings": [],
+        "engine": { "version": "0", "rulesets": {} }, "tenant": "acme"
     });
     Item { id: n.to_string(), json: text.to_string().into() }
 }
@@ -55,7 +57,11 @@ fn scans(path: &Path) -> Vec<usize> {
     }
     .unwrap();
     assert!(text.is_empty() || text.ends_with('\n'), "the last line is whole");
-    let id = |line: &str| serde_json::from_str::<Value>(line).unwrap()["scan_id"].as_str().unwrap().parse().unwrap();
+    let id = |line: &str| {
+        let id: uuid::Uuid =
+            serde_json::from_value(serde_json::from_str::<Value>(line).unwrap()["scan_id"].clone()).unwrap();
+        usize::try_from(id.as_u128()).unwrap()
+    };
     text.lines().map(id).collect()
 }
 
@@ -73,9 +79,9 @@ async fn files_end_by_size_and_with_the_process_and_are_compressed_then() {
             json!({ "name": "{date}/{tenant}/{source}-{seq}.jsonl", "max_size": 2_000, "compress": compress });
         let connector = connector(dir.path(), options);
         for n in 0..10 {
-            let pretty = Item { json: json!(item(100 + n, "b", 0).json.len()).to_string().into(), ..item(n, "a", 700) };
+            let pretty = Item { json: json!(item(100 + n, "b", 0).json.len()).to_string().into(), ..item(n, "a", 400) };
             assert!(matches!(connector.deliver(&[pretty]).await.unwrap()[..], [Verdict::Rejected(_)]));
-            let verdicts = connector.deliver(&[item(n, "a", 700), item(100 + n, "../b", 0)]).await.unwrap();
+            let verdicts = connector.deliver(&[item(n, "a", 400), item(100 + n, "../b", 0)]).await.unwrap();
             assert_eq!(verdicts, [Verdict::Delivered, Verdict::Delivered]);
         }
         let open = files(dir.path()).iter().filter(|p| !is_finished(p) && p.extension().unwrap() == "jsonl").count();
