@@ -20,9 +20,12 @@ const REMAINING: Remaining = Remaining { children: 64, bytes: 1 << 20 };
 type Body = fn(&[u8]);
 
 /// Every target by the name of its file.
-pub const TARGETS: [(&str, Body); 12] = [
+pub const TARGETS: [(&str, Body); 15] = [
     ("decompress", |data| drop(plugin("decompress", data))),
     ("decompress_7z", |data| decompress(data, "7z")),
+    ("decompress_cab", |data| decompress(data, "cab")),
+    ("decompress_lha", |data| decompress(data, "lha")),
+    ("decompress_rar", |data| decompress(data, "rar")),
     ("decompress_stream", decompress_stream),
     ("decompress_tar", |data| decompress(data, "tar")),
     ("decompress_zip", |data| decompress(data, "zip")),

@@ -5,13 +5,16 @@ use serde_json::Value;
 use stoq_api::scanner::{Payload, ScanError};
 
 use super::stream::Stream;
-use super::{Unpack, ar, sevenz, tar, zip};
+use super::{Unpack, ar, cab, lha, rar, sevenz, tar, zip};
 
 /// Formats that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Zip,
     SevenZ,
+    Rar,
+    Cab,
+    Lha,
     Tar,
     Ar,
     Stream(Stream),
@@ -21,6 +24,9 @@ pub(super) enum Format {
 const ARCHIVERS: &[(&str, Option<Format>)] = &[
     ("7z", None),
     ("zip", Some(Format::Zip)),
+    ("rar", Some(Format::Rar)),
+    ("cab", Some(Format::Cab)),
+    ("lha", Some(Format::Lha)),
     ("tar", Some(Format::Tar)),
     ("ar", Some(Format::Ar)),
     ("gzip", Some(Format::Stream(Stream::Gzip))),
@@ -36,6 +42,13 @@ const MIMETYPES: &[(&str, Format)] = &[
     ("application/x-zip-compressed", Format::Zip),
     ("application/java-archive", Format::Zip),
     ("application/x-7z-compressed", Format::SevenZ),
+    ("application/rar", Format::Rar),
+    ("application/vnd.rar", Format::Rar),
+    ("application/x-rar", Format::Rar),
+    ("application/x-rar-compressed", Format::Rar),
+    ("application/vnd.ms-cab-compressed", Format::Cab),
+    ("application/x-lha", Format::Lha),
+    ("application/x-lzh-compressed", Format::Lha),
     ("application/x-tar", Format::Tar),
     ("application/vnd.debian.binary-package", Format::Ar),
     ("application/gzip", Format::Stream(Stream::Gzip)),
@@ -85,6 +98,12 @@ impl Format {
         if sevenz::starts(data) {
             return Some(Self::SevenZ);
         }
+        if rar::starts(data) {
+            return Some(Self::Rar);
+        }
+        if cab::starts(data) {
+            return Some(Self::Cab);
+        }
         if ar::starts(data) {
             return Some(Self::Ar);
         }
@@ -94,12 +113,18 @@ impl Format {
         if tar::starts(data) {
             return Some(Self::Tar);
         }
+        if lha::starts(data) {
+            return Some(Self::Lha);
+        }
         // Programs and pictures with an archive behind them are told by its end. LZMA has no magic, so it comes last.
         if zip::ends(data) {
             return Some(Self::Zip);
         }
         if sevenz::behind_program(data).is_some() {
             return Some(Self::SevenZ);
+        }
+        if rar::behind_program(data) {
+            return Some(Self::Rar);
         }
         Lzma.starts(data).then_some(Self::Stream(Lzma))
     }
@@ -108,6 +133,9 @@ impl Format {
         match self {
             Self::Zip => "zip",
             Self::SevenZ => "7z",
+            Self::Rar => "rar",
+            Self::Cab => "cab",
+            Self::Lha => "lha",
             Self::Tar => "tar",
             Self::Ar => "ar",
             Self::Stream(stream) => stream.name(),
@@ -118,6 +146,9 @@ impl Format {
         match self {
             Self::Zip => Box::new(zip::Zip),
             Self::SevenZ => Box::new(sevenz::SevenZ),
+            Self::Rar => Box::new(rar::Rar),
+            Self::Cab => Box::new(cab::Cab),
+            Self::Lha => Box::new(lha::Lha),
             Self::Tar => Box::new(tar::Tar),
             Self::Ar => Box::new(ar::Ar),
             Self::Stream(stream) => Box::new(stream),

@@ -48,6 +48,14 @@ impl From<ScanError> for Stop {
     }
 }
 
+/// A time as MS-DOS kept it: local, in steps of two seconds. Which zone is not known, so none is said.
+pub(super) fn dos_time(date: u16, time: u16) -> Option<String> {
+    let (year, month, day) = (1980 + (date >> 9), date >> 5 & 15, date & 31);
+    let (hour, minute, second) = (time >> 11, time >> 5 & 63, (time & 31) * 2);
+    let is_time = (1..=12).contains(&month) && day > 0 && hour < 24 && minute < 60 && second < 60;
+    is_time.then(|| format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"))
+}
+
 /// What is known of a member before its bytes are read.
 #[derive(Clone, Default)]
 pub(super) struct Member {
@@ -166,6 +174,22 @@ impl<'a, 'c> Extraction<'a, 'c> {
     /// Candidates, the one that opened the last member first.
     pub(super) fn passwords(&self) -> &[String] {
         &self.passwords
+    }
+
+    /// Bytes of the largest member that is extracted.
+    pub(super) fn largest(&self) -> u64 {
+        self.config.maximum_size.min(self.ratio_left)
+    }
+
+    /// When this run has to end.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.cx.deadline()
+    }
+
+    /// Why a member that states `size` is left out, if that is too much.
+    pub(super) fn over_size(&self, size: u64) -> Option<io::Error> {
+        let limit = self.largest();
+        (size > limit).then(|| io::Error::new(io::ErrorKind::FileTooLarge, OverLimit { limit }))
     }
 
     /// `password` opened something: it is tried first from now on.

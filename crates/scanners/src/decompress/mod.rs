@@ -4,8 +4,9 @@
 //! followed. Each format is a submodule behind [`Unpack`]; it finds members and hands a reader for each to
 //! [`Extraction`], which alone decides what is read, how far, and what becomes a child.
 //!
-//! Read are zip, 7z, tar, ar (Debian packages), gzip, bzip2, xz, LZMA alone and zstd. Left out are RAR, CAB, ARJ, ACE, LHA
-//! and compress, for want of readers that bear hostile files.
+//! Read are zip, 7z, RAR, CAB, LHA, tar, ar (Debian packages), gzip, bzip2, xz, LZMA alone and zstd. Left out are ARJ,
+//! ACE and compress, for want of readers that bear hostile files. Members that continue in another volume or cabinet are
+//! listed; of a RAR that is cut short nothing is read, because its reader wants all headers.
 //!
 //! # Results
 //!
@@ -34,12 +35,15 @@
 //!   [`ScanError::Spent`]; `max_members`, `max_ratio` and the deadline end the reading, and results say so.
 
 mod ar;
+mod cab;
 mod codec;
 mod config;
 mod detect;
 mod extract;
+mod lha;
 mod names;
 mod passwords;
+mod rar;
 mod sevenz;
 mod stream;
 mod tar;

@@ -5,6 +5,8 @@
 
 use memchr::memmem;
 
+use super::super::extract::dos_time;
+
 /// Signature of a local header.
 pub(super) const LOCAL: &[u8] = b"PK\x03\x04";
 const CENTRAL: &[u8] = b"PK\x01\x02";
@@ -214,13 +216,7 @@ impl<'a> Entry<'a> {
 
     /// The time of last change, `2026-01-02T03:04:06`, of whatever zone the archive was made in.
     pub(super) fn mtime(&self) -> Option<String> {
-        if self.date == 0 {
-            return None;
-        }
-        let (date, time) = (self.date, self.time);
-        let (year, month, day) = (1980 + (date >> 9), date >> 5 & 15, date & 31);
-        let (hour, minute, second) = (time >> 11, time >> 5 & 63, (time & 31) * 2);
-        Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"))
+        dos_time(self.date, self.time)
     }
 }
 

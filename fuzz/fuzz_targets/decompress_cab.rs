@@ -1,0 +1,4 @@
+//! See `stoq_scanners::fuzzing`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| stoq_scanners::fuzzing::target("decompress_cab", data));
