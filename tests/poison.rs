@@ -30,7 +30,8 @@ use stoq_engine::intake::{Intake, IntakeSettings};
 use stoq_engine::lanes::{self, BATCH_ITEMS, WORKERS};
 use stoq_engine::rules::Rules;
 use stoq_engine::{
-    Breaker, ExternalPlugin, Lanes, Links, Meters, Plan, PlannedPlugin, Settings, Surroundings, Worker, rounds,
+    Breaker, ExternalPlugin, Lanes, Links, Meters, Plan, PlannedPlugin, Settings, Surroundings, TenantLanes, Worker,
+    rounds,
 };
 use stoq_jail::{Mode, Pool, PoolConfig};
 use stoq_testkit::services::Process;
@@ -106,12 +107,8 @@ impl Place {
     fn links(&self) -> Arc<Links> {
         let broker = self.broker();
         let lane = |name: &str, bound| broker.lane(name, LaneOptions { bound });
-        let lanes = Lanes {
-            children: lane("children", None),
-            roots: lane("roots", Some(ROOT_BACKLOG)),
-            results: lane("results", None),
-            dead: lane("dead", None),
-        };
+        let plain = TenantLanes::plain(lane("children", None), lane("roots", Some(ROOT_BACKLOG)));
+        let lanes = Lanes::new(plain, [], lane("results", None), lane("dead", None));
         let local = stoq_stores::registry().into_iter().find(|kind| kind.info.name == "local").unwrap();
         let store = (local.open)(&self.store).unwrap();
         let ledger = (stoq_redis::registration().open)(&self.ledger, Arc::clone(&store)).unwrap();
@@ -242,7 +239,7 @@ impl Batch {
         delivery.ack().await.unwrap();
         drop(deliveries);
         broker.close().await;
-        links.lanes.roots.publish(vec![message]).await.unwrap();
+        links.lanes.of(None).roots.publish(vec![message]).await.unwrap();
         tasks
     }
 
@@ -372,7 +369,7 @@ async fn kills_its_process(fleet: &Fleet, place: &Place, links: &Arc<Links>) -> 
 
     // A copy of the task that comes late, as any broker may send one, is not tried again: what comes after it, and takes
     // longer than the poison would, is answered.
-    links.lanes.roots.publish(lanes::take_apart(std::slice::from_ref(poison_task)).unwrap()).await.unwrap();
+    links.lanes.of(None).roots.publish(lanes::take_apart(std::slice::from_ref(poison_task)).unwrap()).await.unwrap();
     take(links, vec![("late".to_owned(), b"is harmless too".to_vec())]).await;
     until("what comes after the copy is answered", || {
         assert!(worker.exited().is_none(), "the worker died of a copy:\n{}", worker.log());

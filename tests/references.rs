@@ -19,7 +19,7 @@ use stoq_api::task::{Place, RemoteRef};
 use stoq_api::{Budgets, Content, Fault, FaultKind, Location, PayloadMeta, RequestMeta, Task, envelope};
 use stoq_engine::intake::{Intake, IntakeSettings};
 use stoq_engine::lanes::{DEAD, WORKERS};
-use stoq_engine::{Lanes, Links, Settings, dead};
+use stoq_engine::{Lanes, Links, Settings, TenantLanes, dead};
 use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
 use stoq_providers::{Context, Open, ProviderRegistration};
 use stoq_runtime::files::FileRoots;
@@ -139,12 +139,8 @@ impl World {
 }
 
 fn links(dead: Arc<dyn Queue>) -> (Arc<Links>, Arc<MemoryStore>) {
-    let lanes = Lanes {
-        children: Arc::new(MemoryQueue::new("children")),
-        roots: Arc::new(MemoryQueue::new("roots")),
-        results: Arc::new(MemoryQueue::new("results")),
-        dead,
-    };
+    let queue = |name| -> Arc<dyn Queue> { Arc::new(MemoryQueue::new(name)) };
+    let lanes = Lanes::new(TenantLanes::plain(queue("children"), queue("roots")), [], queue("results"), dead);
     let store = Arc::new(MemoryStore::new());
     let links = Links::new(lanes, Arc::new(MemoryLedger::new()), Arc::clone(&store) as _, Settings::default());
     (Arc::new(links), store)
@@ -186,10 +182,10 @@ async fn pass(world: &World, own: &Value, message: Message) -> Result<Task, Mess
     stop.cancel();
     running.await.unwrap().unwrap();
     if depth(&*links.lanes.dead, DEAD).await > 0 {
-        assert_eq!(depth(&*links.lanes.roots, WORKERS).await, 0, "refused, and scanned all the same");
+        assert_eq!(depth(&*links.lanes.of(None).roots, WORKERS).await, 0, "refused, and scanned all the same");
         return Err(one(&*links.lanes.dead, DEAD).await);
     }
-    let mut frames = envelope::decode(&one(&*links.lanes.roots, WORKERS).await.body).unwrap();
+    let mut frames = envelope::decode(&one(&*links.lanes.of(None).roots, WORKERS).await.body).unwrap();
     Ok(*frames.remove(0).task.unwrap())
 }
 
@@ -428,7 +424,7 @@ async fn metadata_that_no_worker_could_read_is_refused_whoever_brings_it() {
         intake.run(&mut Once(Some(reference)), &CancellationToken::new()).await.unwrap();
         assert_eq!(intake.progress().refused.load(std::sync::atomic::Ordering::Relaxed), 1);
     }
-    assert_eq!(depth(&*links.lanes.roots, WORKERS).await, 0);
+    assert_eq!(depth(&*links.lanes.of(None).roots, WORKERS).await, 0);
     assert_eq!(depth(&*links.lanes.dead, DEAD).await, 2);
     let letter = one(&*links.lanes.dead, DEAD).await;
     assert_eq!(letter.header(dead::REASON), Some("its metadata is nested deeper than 64 levels"));

@@ -176,6 +176,9 @@ pub trait Ledger: Send + Sync {
     /// frozen.
     async fn spent(&self, scan: ScanId) -> Result<Option<(u64, u64)>, Fault>;
 
+    /// What all tasks of a scan carry, as it was when the scan was opened; `None` for one that is neither open nor frozen.
+    async fn head(&self, scan: ScanId) -> Result<Option<ScanHead>, Fault>;
+
     /// A frozen scan; `None` unless it is frozen.
     async fn frozen(&self, scan: ScanId) -> Result<Option<FrozenScan>, Fault>;
 

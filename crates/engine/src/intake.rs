@@ -200,7 +200,7 @@ impl Intake {
 
     /// A full or absent lane stops the intake for as long as it lasts: that is how overload reaches the source.
     async fn publish(&self, messages: &[Message]) -> Result<(), Fault> {
-        let lane = &self.links.lanes.roots;
+        let lane = &self.links.lanes.of(self.settings.tenant.as_deref()).roots;
         loop {
             match self.links.patiently("publish tasks", || lane.publish(messages.to_vec())).await {
                 Err(fault) if fault.is_transient() => {}

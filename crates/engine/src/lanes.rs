@@ -23,30 +23,46 @@ pub const ALONE_BYTES: usize = 64 << 10;
 /// The queues between the roles.
 #[derive(Clone)]
 pub struct Lanes {
-    /// Tasks of extracted payloads: unbounded, served first, so that scans finish.
-    pub children: Arc<dyn Queue>,
-    /// Tasks of roots: bounded, so that providers stop pulling.
-    pub roots: Arc<dyn Queue>,
+    /// Never empty: in front those of scans without a tenant.
+    tasks: Vec<TenantLanes>,
     /// One response per scan, to every connector.
     pub results: Arc<dyn Queue>,
     /// What no one could process, with the reason.
     pub dead: Arc<dyn Queue>,
 }
 
-impl Lanes {
-    /// Makes the lanes, with one subscription on the result lane for each connector.
-    ///
-    /// # Errors
-    /// A queue exists with other settings, or cannot be reached.
-    pub async fn declare(&self, connectors: &[&str]) -> Result<(), Fault> {
-        self.children.declare(&[WORKERS]).await?;
-        self.roots.declare(&[WORKERS]).await?;
-        self.results.declare(connectors).await?;
-        self.dead.declare(&[DEAD]).await
+/// The task lanes of one tenant, or of all scans that have none.
+#[derive(Clone)]
+pub struct TenantLanes {
+    /// Whose tasks these are.
+    pub tenant: Option<Arc<str>>,
+    /// The part of the work that they get while others want some too, from 1 to
+    /// [`MAX_WEIGHT`](stoq_runtime::shares::MAX_WEIGHT).
+    pub weight: u32,
+    /// Workers of this process take from them.
+    pub taken: bool,
+    /// Tasks of extracted payloads: unbounded, served first, so that scans finish.
+    pub children: Arc<dyn Queue>,
+    /// Tasks of roots: bounded, so that providers stop pulling.
+    pub roots: Arc<dyn Queue>,
+}
+
+impl TenantLanes {
+    /// Lanes of scans without a tenant, taken from, of weight 1.
+    pub fn plain(children: Arc<dyn Queue>, roots: Arc<dyn Queue>) -> Self {
+        Self { tenant: None, weight: 1, taken: true, children, roots }
+    }
+
+    /// One of the two.
+    pub fn queue(&self, kind: TaskLane) -> &Arc<dyn Queue> {
+        match kind {
+            TaskLane::Roots => &self.roots,
+            TaskLane::Children => &self.children,
+        }
     }
 }
 
-/// One of the two task lanes.
+/// One of the two task lanes that each tenant has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskLane {
     /// Tasks of roots.
@@ -55,48 +71,129 @@ pub enum TaskLane {
     Children,
 }
 
+impl TaskLane {
+    /// Both, those first that are served first.
+    pub const ALL: [Self; 2] = [Self::Children, Self::Roots];
+
+    /// The name of the lane that a tenant has of this kind; scans without a tenant have the bare word.
+    pub fn name(self, tenant: Option<&str>) -> String {
+        let word = match self {
+            Self::Roots => "roots",
+            Self::Children => "children",
+        };
+        tenant.map_or_else(|| word.to_owned(), |tenant| format!("{word}.{tenant}"))
+    }
+}
+
+/// A task lane: whose, by the place of [`Lanes::tenants`], and which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// The tenant's place.
+    pub tenant: usize,
+    /// Which of its two lanes.
+    pub kind: TaskLane,
+}
+
 impl Lanes {
-    /// The queue of a task lane.
-    pub fn tasks(&self, lane: TaskLane) -> &Arc<dyn Queue> {
-        match lane {
-            TaskLane::Roots => &self.roots,
-            TaskLane::Children => &self.children,
-        }
+    /// The lanes of a fleet: those of scans without a tenant, and those of each tenant.
+    pub fn new(
+        plain: TenantLanes,
+        tenants: impl IntoIterator<Item = TenantLanes>,
+        results: Arc<dyn Queue>,
+        dead: Arc<dyn Queue>,
+    ) -> Self {
+        Self { tasks: std::iter::once(plain).chain(tenants).collect(), results, dead }
     }
 
-    /// The time before which no task waits any more, at `now`. Brokers that do not say since when a message waits hand
-    /// them out in the order in which they came, so what `seen` says came last is told instead; where nothing is known,
-    /// everything may still wait.
+    /// The task lanes of all tenants; in front those of scans without one.
+    pub fn tenants(&self) -> &[TenantLanes] {
+        &self.tasks
+    }
+
+    /// Where tasks of a tenant's scans go. One that is not configured any more has no lanes that anybody takes from, so
+    /// what is left of it goes the way of those without a tenant.
+    pub fn of(&self, tenant: Option<&str>) -> &TenantLanes {
+        let own = self.place_of(tenant);
+        if own.is_none() {
+            tracing::warn!(tenant, "there is no such tenant any more; its task goes to the lanes of those without one");
+        }
+        &self.tasks[own.unwrap_or_default()]
+    }
+
+    /// The place of a tenant among [`Lanes::tenants`], if it is configured.
+    pub fn place_of(&self, tenant: Option<&str>) -> Option<usize> {
+        self.tasks.iter().position(|lanes| lanes.tenant.as_deref() == tenant)
+    }
+
+    /// The queue of a task lane.
+    pub fn queue(&self, lane: Lane) -> &Arc<dyn Queue> {
+        self.tasks[lane.tenant].queue(lane.kind)
+    }
+
+    /// All task lanes with their names: those of scans without a tenant in front, roots before children. Work that goes
+    /// from one to another goes in this order.
+    pub fn task_lanes(&self) -> impl Iterator<Item = (String, &Arc<dyn Queue>)> {
+        self.tasks.iter().flat_map(|lanes| {
+            let name = |kind: TaskLane| kind.name(lanes.tenant.as_deref());
+            [(name(TaskLane::Roots), &lanes.roots), (name(TaskLane::Children), &lanes.children)]
+        })
+    }
+
+    /// Makes the lanes, with one subscription on the result lane for each connector.
+    ///
+    /// # Errors
+    /// A queue exists with other settings, or cannot be reached.
+    pub async fn declare(&self, connectors: &[&str]) -> Result<(), Fault> {
+        for (_, lane) in self.task_lanes() {
+            lane.declare(&[WORKERS]).await?;
+        }
+        self.results.declare(connectors).await?;
+        self.dead.declare(&[DEAD]).await
+    }
+
+    /// For each tenant the time before which none of its tasks waits any more, at `now`. Brokers that do not say since
+    /// when a message waits hand them out in the order in which they came, so what `seen` says came last is told
+    /// instead; where nothing is known, everything may still wait.
     ///
     /// # Errors
     /// A lane is away.
-    pub async fn horizon(&self, seen: &Seen, now: Timestamp) -> Result<Timestamp, Fault> {
-        let mut horizon = now;
-        for lane in [TaskLane::Children, TaskLane::Roots] {
-            match self.tasks(lane).depth(WORKERS).await {
-                Ok(Depth { oldest: Some(oldest), .. }) => horizon = horizon.min(oldest),
-                Ok(Depth { ready: 0, .. }) => {}
-                Ok(_) => horizon = horizon.min(seen.last(lane)),
-                // A broker that never tells what waits.
-                Err(fault) if fault.kind == FaultKind::Refused => horizon = horizon.min(seen.last(lane)),
-                Err(fault) => return Err(fault),
+    pub async fn horizons(&self, seen: &Seen, now: Timestamp) -> Result<Vec<Timestamp>, Fault> {
+        let mut horizons = Vec::with_capacity(self.tasks.len());
+        for (tenant, lanes) in self.tasks.iter().enumerate() {
+            let mut horizon = now;
+            for kind in TaskLane::ALL {
+                let last = || seen.last(Lane { tenant, kind });
+                match lanes.queue(kind).depth(WORKERS).await {
+                    Ok(Depth { oldest: Some(oldest), .. }) => horizon = horizon.min(oldest),
+                    Ok(Depth { ready: 0, .. }) => {}
+                    Ok(_) => horizon = horizon.min(last()),
+                    // A broker that never tells what waits.
+                    Err(fault) if fault.kind == FaultKind::Refused => horizon = horizon.min(last()),
+                    Err(fault) => return Err(fault),
+                }
             }
+            horizons.push(horizon);
         }
-        Ok(horizon)
+        Ok(horizons)
     }
 }
 
 /// When the tasks were published that this process took last from each task lane.
 #[derive(Debug, Default)]
 pub struct Seen {
-    roots: AtomicU64,
-    children: AtomicU64,
+    /// By tenant: roots, children.
+    lanes: Vec<[AtomicU64; 2]>,
     newer: AtomicU64,
 }
 
 impl Seen {
+    /// Nothing was seen of any of `lanes`.
+    pub fn new(lanes: &Lanes) -> Self {
+        Self { lanes: lanes.tasks.iter().map(|_| Default::default()).collect(), newer: AtomicU64::default() }
+    }
+
     /// Notes a delivery. One that comes again says nothing about those that still wait.
-    pub fn note(&self, lane: TaskLane, delivery: &Delivery) {
+    pub fn note(&self, lane: Lane, delivery: &Delivery) {
         if let (true, Some(published)) = (delivery.first, delivery.published) {
             self.of(lane).fetch_max(published.0, Ordering::Relaxed);
         }
@@ -112,15 +209,12 @@ impl Seen {
         Some(self.newer.load(Ordering::Relaxed)).filter(|at| *at > 0).map(Timestamp)
     }
 
-    fn last(&self, lane: TaskLane) -> Timestamp {
+    fn last(&self, lane: Lane) -> Timestamp {
         Timestamp(self.of(lane).load(Ordering::Relaxed))
     }
 
-    fn of(&self, lane: TaskLane) -> &AtomicU64 {
-        match lane {
-            TaskLane::Roots => &self.roots,
-            TaskLane::Children => &self.children,
-        }
+    fn of(&self, lane: Lane) -> &AtomicU64 {
+        &self.lanes[lane.tenant][usize::from(lane.kind == TaskLane::Children)]
     }
 }
 

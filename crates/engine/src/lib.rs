@@ -9,6 +9,7 @@ pub mod assemble;
 pub mod breaker;
 pub mod dead;
 pub mod examine;
+mod feed;
 pub mod fetch;
 pub mod intake;
 pub mod lanes;
@@ -25,7 +26,7 @@ pub mod sweep;
 pub mod worker;
 
 pub use breaker::{Breaker, BreakerSettings};
-pub use lanes::Lanes;
+pub use lanes::{Lanes, TenantLanes};
 pub use links::{Links, Settings};
 pub use meters::Meters;
 pub use plan::{ExternalPlugin, Plan, PlannedPlugin};

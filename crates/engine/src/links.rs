@@ -77,7 +77,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 impl Links {
     /// Links whose lanes nobody has taken from yet.
     pub fn new(lanes: Lanes, ledger: Arc<dyn Ledger>, store: Arc<dyn Store>, settings: Settings) -> Self {
-        Self { lanes, ledger, store, settings, seen: Seen::default() }
+        let seen = Seen::new(&lanes);
+        Self { lanes, ledger, store, settings, seen }
     }
 
     /// Repeats `operation` while what it needs is away, for [`Settings::hold_max`] in all. Every operation on lanes,

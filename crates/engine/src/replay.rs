@@ -82,8 +82,13 @@ pub async fn replay(links: &Links, letter: &Letter) -> Result<(), Fault> {
                 let text = "this letter holds no task that this build can read";
                 return Err(Fault::new(FaultKind::Refused, text));
             }
-            let messages = lanes::pack(&tasks)?;
-            links.patiently("publish a replay", || links.lanes.roots.publish(messages.clone())).await
+            // A message holds tasks of one tenant, unless a foreign hand wrote it.
+            for tasks in tasks.chunk_by(|a, b| a.scan.tenant == b.scan.tenant) {
+                let lane = &links.lanes.of(tasks[0].scan.tenant.as_deref()).roots;
+                let messages = lanes::pack(tasks)?;
+                links.patiently("publish a replay", || lane.publish(messages.clone())).await?;
+            }
+            Ok(())
         }
         Some(DeadKind::Result) => {
             let mut message = letter.original.clone();

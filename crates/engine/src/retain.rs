@@ -54,9 +54,8 @@ pub async fn old_days(
     now: Timestamp,
     max_wait: Option<Duration>,
 ) -> Result<Option<Vec<u32>>, Fault> {
-    let lanes = [&links.lanes.children, &links.lanes.roots];
     let mut depths = Vec::new();
-    for lane in lanes {
+    for (_, lane) in links.lanes.task_lanes() {
         depths.push(lane.depth(WORKERS).await?);
     }
     let Some(mut oldest) = oldest(&depths, now, max_wait) else { return Ok(None) };

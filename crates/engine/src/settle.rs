@@ -216,5 +216,6 @@ async fn make_anew(around: &Surroundings, task: &Task) -> Result<(), Fault> {
         around.patiently("open a scan", || around.ledger.open(task.scan_id, &task.scan, Timestamp::now())).await?;
     }
     let messages = lanes::take_apart(&roots)?;
-    around.patiently("publish roots again", || around.lanes.roots.publish(messages.clone())).await
+    let lane = &around.lanes.of(task.scan.tenant.as_deref()).roots;
+    around.patiently("publish roots again", || lane.publish(messages.clone())).await
 }

@@ -2,19 +2,22 @@
 //!
 //! Any process may sweep; leases in the ledger keep sweepers apart. A scan's clock does not run while older work still
 //! waits: deadlines are compared with the time at which the oldest waiting task was published, not with now. So an outage
-//! or a backlog makes scans late, never partial.
+//! or a backlog makes scans late, never partial. Each tenant's scans wait for its own tasks only: what others left undone
+//! does not keep them open.
 
 use std::sync::Arc;
 
-use stoq_api::ledger::Claim;
+use stoq_api::ledger::{Claim, Overdue};
 use stoq_api::{Fault, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::settle;
 use crate::surroundings::Surroundings;
 
-/// Scans looked at in one sweep.
+/// Scans that one sweep finishes.
 const BATCH: usize = 100;
+/// Scans looked at in one sweep where there are tenants: some may have to wait for older tasks of theirs.
+const LOOK: usize = 10 * BATCH;
 
 /// Sweeps every now and then until `stop` is cancelled. Failures are logged and the next sweep tries again.
 pub async fn run(around: Arc<Surroundings>, stop: &CancellationToken) {
@@ -34,9 +37,17 @@ pub async fn run(around: Arc<Surroundings>, stop: &CancellationToken) {
 /// # Errors
 /// A lane or the ledger is away: nobody's time runs then.
 pub async fn once(around: &Surroundings, now: Timestamp) -> Result<usize, Fault> {
-    let horizon = around.lanes.horizon(&around.seen, now).await?;
+    let horizons = around.lanes.horizons(&around.seen, now).await?;
+    let latest = horizons.iter().copied().max().unwrap_or(Timestamp(0));
+    let look = if horizons.len() == 1 { BATCH } else { LOOK };
     let mut finished = 0;
-    for overdue in around.ledger.overdue(horizon, now, BATCH).await? {
+    for overdue in around.ledger.overdue(latest, now, look).await? {
+        if finished == BATCH {
+            break;
+        }
+        if !overdue.frozen && !is_over(around, &horizons, latest, &overdue).await? {
+            continue;
+        }
         match around.ledger.freeze(overdue.scan_id, around.settings.lease, now).await? {
             Claim::Taken(completeness) => {
                 tracing::warn!(scan = %overdue.scan_id, ?completeness, "finishing an overdue scan");
@@ -47,4 +58,19 @@ pub async fn once(around: &Surroundings, now: Timestamp) -> Result<usize, Fault>
         }
     }
     Ok(finished)
+}
+
+/// Whether an open scan's time, which is over before `latest`, is over before its own tenant's horizon, too.
+async fn is_over(
+    around: &Surroundings,
+    horizons: &[Timestamp],
+    latest: Timestamp,
+    overdue: &Overdue,
+) -> Result<bool, Fault> {
+    if horizons.iter().all(|horizon| *horizon == latest) {
+        return Ok(true);
+    }
+    let Some(head) = around.ledger.head(overdue.scan_id).await? else { return Ok(false) };
+    let horizon = horizons[around.lanes.place_of(head.tenant.as_deref()).unwrap_or_default()];
+    Ok(overdue.started.after(head.budgets.deadline()) < horizon)
 }

@@ -3,60 +3,56 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stoq_api::queue::{Deliveries, Delivery, Message, Prefetch};
+use stoq_api::queue::{Delivery, Message};
 use stoq_api::scanner::Remaining;
 use stoq_api::{EnvelopeError, Fault, FaultKind, Location, Outcome, PayloadId, Task, Timestamp, envelope};
 use stoq_runtime::metrics::{Component, ErrorKind, Role};
 use stoq_runtime::trace::Span;
-use tokio::sync::{Notify, RwLock, Semaphore};
+use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dead::{self, DeadKind};
 use crate::examine::{self, Examined, Fetch};
+use crate::feed::Feed;
 use crate::fetch::{Fetched, fetch};
-use crate::lanes::{self, AGAIN, TaskLane, WORKERS};
+use crate::lanes::{self, AGAIN, Lane, TaskLane};
 use crate::settle;
 use crate::surroundings::Surroundings;
 
 /// How often a delivery in work asks its queue for more time.
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
-/// Pause while a lane is away.
+/// How long a task is kept that only a newer build reads, before it is given back.
 const AWAY: Duration = Duration::from_millis(500);
 
 /// A worker. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Worker {
     around: Arc<Surroundings>,
-    room: Arc<Semaphore>,
     /// Shared by all work; held alone by a payload at its last attempt, so that none but itself can be blamed.
     alone: Arc<RwLock<()>>,
     settled: Arc<Notify>,
     meters: Arc<Meters>,
 }
 
-/// What is counted of messages of each task lane.
-struct Meters {
-    roots: Component,
-    children: Component,
-}
+/// What is counted of messages of each task lane: by tenant, roots and children.
+struct Meters(Vec<[Component; 2]>);
 
 impl Meters {
-    fn of(&self, lane: TaskLane) -> &Component {
-        match lane {
-            TaskLane::Roots => &self.roots,
-            TaskLane::Children => &self.children,
-        }
+    fn of(&self, lane: Lane) -> &Component {
+        &self.0[lane.tenant][usize::from(lane.kind == TaskLane::Children)]
     }
 }
 
 impl Worker {
     /// A worker in `around`.
     pub fn new(around: Arc<Surroundings>) -> Self {
-        let room = Arc::new(Semaphore::new(around.settings.concurrency.max(1)));
-        let meter = |lane| Component::new(Role::Worker, lane);
-        let meters = Meters { roots: meter("roots"), children: meter("children") };
-        Self { around, room, alone: Arc::default(), settled: Arc::default(), meters: Arc::new(meters) }
+        let meters = around.lanes.tenants().iter().map(|lanes| {
+            let meter = |kind: TaskLane| Component::new(Role::Worker, &kind.name(lanes.tenant.as_deref()));
+            [meter(TaskLane::Roots), meter(TaskLane::Children)]
+        });
+        let meters = Arc::new(Meters(meters.collect()));
+        Self { around, alone: Arc::default(), settled: Arc::default(), meters }
     }
 
     /// Rung after every message that was settled or given back.
@@ -70,22 +66,15 @@ impl Worker {
     /// # Errors
     /// The lanes cannot be subscribed to.
     pub async fn run(&self, stop: &CancellationToken, force: &CancellationToken) -> Result<(), Fault> {
-        let prefetch =
-            Prefetch { messages: u32::try_from(self.around.settings.concurrency).unwrap_or(u32::MAX).max(1) };
-        let lanes = &self.around.lanes;
-        let mut children =
-            self.around.patiently("subscribe to children", || lanes.children.subscribe(WORKERS, prefetch)).await?;
-        let mut roots =
-            self.around.patiently("subscribe to roots", || lanes.roots.subscribe(WORKERS, prefetch)).await?;
+        let mut feed = Feed::subscribe(&self.around).await?;
         let tracker = TaskTracker::new();
         let work = async {
-            while let Some((lane, delivery)) = next(&mut children, &mut roots, stop).await {
+            while let Some((lane, delivery, place)) = feed.next(stop).await {
                 self.around.seen.note(lane, &delivery);
-                let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
                 let worker = self.clone();
                 tracker.spawn(async move {
                     worker.handle(lane, delivery).await;
-                    drop(permit);
+                    drop(place);
                     worker.settled.notify_waiters();
                 });
             }
@@ -100,7 +89,7 @@ impl Worker {
     }
 
     /// One message from delivery to verdict. Whatever fails on the way leads to a message that is given back.
-    async fn handle(&self, lane: TaskLane, delivery: Delivery) {
+    async fn handle(&self, lane: Lane, delivery: Delivery) {
         let id = delivery.message.id.clone();
         let in_hand = self.meters.of(lane).begin(1);
         let work = self.process(lane, &delivery);
@@ -119,7 +108,7 @@ impl Worker {
         }
     }
 
-    async fn process(&self, lane: TaskLane, delivery: &Delivery) -> Result<(), Fault> {
+    async fn process(&self, lane: Lane, delivery: &Delivery) -> Result<(), Fault> {
         let message = &delivery.message;
         let first = delivery.first && message.header(AGAIN).is_none();
         let frames = match envelope::decode(&message.body) {
@@ -265,9 +254,9 @@ impl Worker {
         settle::settle_barren(&self.around, task.clone(), outcome).await
     }
 
-    async fn take_apart(&self, lane: TaskLane, tasks: &[Task]) -> Result<(), Fault> {
+    async fn take_apart(&self, lane: Lane, tasks: &[Task]) -> Result<(), Fault> {
         let messages = lanes::take_apart(tasks)?;
-        let lane = self.around.lanes.tasks(lane);
+        let lane = self.around.lanes.queue(lane);
         self.around.patiently("take a message apart", || lane.publish(messages.clone())).await
     }
 
@@ -308,30 +297,6 @@ fn span(task: &Task) -> Option<Span> {
     span.attribute("stoq.payload_id", task.payload_id.to_string());
     span.attribute("stoq.depth", task.depth.to_string());
     Some(span)
-}
-
-/// Children before roots, so that scans finish and the ledger stays small.
-async fn next(
-    children: &mut Box<dyn Deliveries>,
-    roots: &mut Box<dyn Deliveries>,
-    stop: &CancellationToken,
-) -> Option<(TaskLane, Delivery)> {
-    loop {
-        let (lane, next) = tokio::select! {
-            biased;
-            () = stop.cancelled() => return None,
-            next = children.next() => (TaskLane::Children, next),
-            next = roots.next() => (TaskLane::Roots, next),
-        };
-        match next {
-            Ok(Some(delivery)) => return Some((lane, delivery)),
-            Ok(None) => return None,
-            Err(fault) => {
-                tracing::warn!(?lane, error = %stoq_api::fault::chain(&fault), "the lane is away; trying again");
-                tokio::time::sleep(AWAY).await;
-            }
-        }
-    }
 }
 
 /// Runs `work` while asking the queue for more time.

@@ -15,6 +15,7 @@ pub mod health;
 pub mod logs;
 pub mod metrics;
 pub mod secret;
+pub mod shares;
 pub mod shutdown;
 pub mod trace;
 pub mod units;

@@ -22,7 +22,7 @@ use stoq_api::scanner::{Build, SourceFile};
 use stoq_api::{Budgets, Content, Fault, PayloadMeta, RequestMeta};
 use stoq_engine::intake::{Intake, IntakeSettings};
 use stoq_engine::rules::Rules;
-use stoq_engine::{Lanes, Links, Plan, PlannedPlugin, Settings, Surroundings, Worker, rounds};
+use stoq_engine::{Lanes, Links, Plan, PlannedPlugin, Settings, Surroundings, TenantLanes, Worker, rounds};
 use stoq_jail::{Inline, Pool, PoolConfig, Runner};
 use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
 use tokio_util::sync::CancellationToken;
@@ -127,12 +127,9 @@ fn plan() -> Plan {
 
 async fn run(corpus: &[Bytes], plan: &Plan, runner: Arc<dyn Runner>) {
     let results = Arc::new(MemoryQueue::bounded("results", 256));
-    let lanes = Lanes {
-        children: Arc::new(MemoryQueue::new("children")),
-        roots: Arc::new(MemoryQueue::bounded("roots", 256)),
-        results: Arc::clone(&results) as Arc<dyn Queue>,
-        dead: Arc::new(MemoryQueue::new("dead")),
-    };
+    let plain =
+        TenantLanes::plain(Arc::new(MemoryQueue::new("children")), Arc::new(MemoryQueue::bounded("roots", 256)));
+    let lanes = Lanes::new(plain, [], Arc::clone(&results) as Arc<dyn Queue>, Arc::new(MemoryQueue::new("dead")));
     let settings = Settings { coupled: true, ..Settings::default() };
     let ledger = Arc::new(MemoryLedger::new());
     let around = Arc::new(Surroundings {

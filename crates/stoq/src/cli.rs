@@ -303,6 +303,9 @@ pub(crate) struct WorkerArgs {
     /// What to do about the jail: require, prefer, off
     #[arg(long, value_name = "MODE")]
     pub(crate) jail: Option<String>,
+    /// Take only tasks of these tenants; `default` stands for those without one
+    #[arg(long = "tenant", value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub(crate) tenants: Vec<String>,
     /// Where the role keeps what it needs on this machine
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,

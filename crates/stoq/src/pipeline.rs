@@ -222,7 +222,7 @@ async fn drained(links: &Links, connectors: &[String], settled: &Notify) -> Resu
 
 async fn is_empty(links: &Links, connectors: &[String]) -> Result<bool> {
     let lanes = &links.lanes;
-    for lane in [&lanes.roots, &lanes.children] {
+    for (_, lane) in lanes.task_lanes() {
         let depth = lane.depth(WORKERS).await?;
         if depth.ready + depth.held > 0 {
             return Ok(false);

@@ -109,13 +109,13 @@ impl Surroundings {
 
     async fn sample(&self) {
         let lanes = &self.links.lanes;
-        let mut all =
-            vec![("roots", WORKERS, &lanes.roots), ("children", WORKERS, &lanes.children), ("dead", DEAD, &lanes.dead)];
-        all.extend(self.subscriptions.iter().map(|name| ("results", name.as_str(), &lanes.results)));
+        let mut all: Vec<_> = lanes.task_lanes().map(|(lane, queue)| (lane, WORKERS, queue)).collect();
+        all.push(("dead".to_owned(), DEAD, &lanes.dead));
+        all.extend(self.subscriptions.iter().map(|name| ("results".to_owned(), name.as_str(), &lanes.results)));
         for (lane, subscription, queue) in all {
             if let Ok(depth) = within(queue.depth(subscription)).await {
                 let age = depth.oldest.map(|oldest| Timestamp::now().0.saturating_sub(oldest.0));
-                metrics::lane(lane, subscription, depth.ready, depth.held, age.map(Duration::from_micros));
+                metrics::lane(&lane, subscription, depth.ready, depth.held, age.map(Duration::from_micros));
             }
         }
         if let Ok(open) = within(self.links.ledger.open_scans()).await {

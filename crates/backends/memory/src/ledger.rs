@@ -252,6 +252,10 @@ impl Ledger for MemoryLedger {
         Ok(self.state.lock().scans.get(&scan).map(|scan| (scan.admitted, scan.admitted_bytes)))
     }
 
+    async fn head(&self, scan: ScanId) -> Result<Option<ScanHead>, Fault> {
+        Ok(self.state.lock().scans.get(&scan).map(|scan| scan.head.clone()))
+    }
+
     async fn frozen(&self, scan: ScanId) -> Result<Option<FrozenScan>, Fault> {
         let state = self.state.lock();
         Ok(state.scans.get(&scan).and_then(|s| s.frozen.map(|frozen| s.view(scan, frozen.completeness))))

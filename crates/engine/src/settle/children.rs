@@ -187,7 +187,7 @@ impl<'a> Children<'a> {
             return Ok(());
         }
         let messages = lanes::pack(&tasks)?;
-        let lane = &self.around.lanes.children;
+        let lane = &self.around.lanes.of(self.parent.scan.tenant.as_deref()).children;
         self.around.patiently("publish children", || lane.publish(messages.clone())).await?;
         for task in tasks {
             self.waiting.remove(&task.payload_id);

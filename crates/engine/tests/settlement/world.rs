@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use serde_json::Value;
 use stoq_api::fetch::{FetchedBytes, Fetcher, Fetching};
 use stoq_api::ledger::Ledger;
 use stoq_api::plugin::RootBytes;
-use stoq_api::queue::{Prefetch, Queue};
+use stoq_api::queue::{Message, Prefetch, Queue};
 use stoq_api::response::EngineInfo;
 use stoq_api::scanner::{
     Build, BuildError, Built, Context, Output, Payload, PluginInfo, Registration, Remaining, ScanError, Scanner, Sink,
@@ -24,9 +25,9 @@ use stoq_api::store::Store;
 use stoq_api::task::{Place, RemoteRef};
 use stoq_api::{Budgets, Content, Fault, FaultKind, PayloadMeta, RequestMeta, Sha256, SpentKind, results};
 use stoq_engine::intake::{Intake, IntakeSettings};
-use stoq_engine::lanes::{DEAD, WORKERS};
+use stoq_engine::lanes::{DEAD, TaskLane, WORKERS};
 use stoq_engine::rules::Rules;
-use stoq_engine::{Lanes, Links, Plan, PlannedPlugin, Settings, Surroundings, Worker, rounds};
+use stoq_engine::{Lanes, Links, Plan, PlannedPlugin, Settings, Surroundings, TenantLanes, Worker, rounds};
 use stoq_jail::{Answer, Child, Item, JobItem, Runner, Wire, Workload};
 use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
 use stoq_testkit::fault::{FaultPlan, FaultyLedger, FaultyQueue, FaultyStore};
@@ -35,10 +36,16 @@ use tokio_util::sync::CancellationToken;
 /// The one connector.
 pub(crate) const SINK: &str = "sink";
 
+/// The one tenant.
+pub(crate) const TENANT: &str = "acme";
+
+/// A tenant's children and roots.
+struct Pair(Arc<MemoryQueue>, Arc<MemoryQueue>);
+
 /// What outlives processes.
 pub(crate) struct World {
-    children: Arc<MemoryQueue>,
-    roots: Arc<MemoryQueue>,
+    /// Task lanes: those of scans without a tenant, and of [`TENANT`].
+    tasks: [Pair; 2],
     results: Arc<MemoryQueue>,
     dead: Arc<MemoryQueue>,
     pub(crate) ledger: Arc<MemoryLedger>,
@@ -46,19 +53,33 @@ pub(crate) struct World {
     pub(crate) budgets: Budgets,
     /// Children longer than this go into the store.
     pub(crate) inline_limit: u64,
+    /// Messages that a worker handles at a time.
+    pub(crate) concurrency: usize,
+    /// Whose the references are that are taken.
+    pub(crate) tenant: Option<&'static str>,
+    /// Whether workers take tasks of scans without a tenant, and of the tenant.
+    pub(crate) takes: [bool; 2],
+    /// The most scans that were open when a payload was scanned.
+    peak: Arc<AtomicU64>,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
         let world = Self {
-            children: Arc::new(MemoryQueue::new("children")),
-            roots: Arc::new(MemoryQueue::new("roots")),
+            tasks: [None, Some(TENANT)].map(|tenant| {
+                let queue = |kind: TaskLane| Arc::new(MemoryQueue::new(kind.name(tenant)));
+                Pair(queue(TaskLane::Children), queue(TaskLane::Roots))
+            }),
             results: Arc::new(MemoryQueue::new("results")),
             dead: Arc::new(MemoryQueue::new("dead")),
             ledger: Arc::new(MemoryLedger::new()),
             store: Arc::new(MemoryStore::new()),
             budgets: Budgets { max_seconds: 60, ..Budgets::default() },
             inline_limit: 8,
+            concurrency: Settings::default().concurrency,
+            tenant: None,
+            takes: [true, true],
+            peak: Arc::default(),
         };
         world.around(&FaultPlan::calm(), |_| ()).lanes.declare(&[SINK]).await.unwrap();
         world
@@ -72,17 +93,16 @@ impl World {
         };
         let ledger = Arc::clone(&self.ledger) as Arc<dyn Ledger>;
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
-        let lanes = Lanes {
-            children: queue(&self.children),
-            roots: queue(&self.roots),
-            results: queue(&self.results),
-            dead: queue(&self.dead),
-        };
+        let [plain, own] =
+            self.tasks.each_ref().map(|Pair(children, roots)| TenantLanes::plain(queue(children), queue(roots)));
+        let plain = TenantLanes { taken: self.takes[0], ..plain };
+        let own = TenantLanes { tenant: Some(TENANT.into()), taken: self.takes[1], ..own };
+        let lanes = Lanes::new(plain, [own], queue(&self.results), queue(&self.dead));
         let links = Links::new(
             lanes,
             Arc::new(FaultyLedger::new(ledger, plan.clone())),
             Arc::new(FaultyStore::new(store, plan.clone())),
-            Settings { inline_limit: self.inline_limit, ..Settings::default() },
+            Settings { inline_limit: self.inline_limit, concurrency: self.concurrency, ..Settings::default() },
         );
         Arc::new(Surroundings {
             meters: stoq_engine::Meters::default(),
@@ -90,7 +110,7 @@ impl World {
             links: Arc::new(links),
             files: Arc::default(),
             fetchers: BTreeMap::from([("test".to_owned(), Arc::new(Shelf) as Arc<dyn Fetcher>)]),
-            runner: Arc::new(Direct::new(twist)),
+            runner: Arc::new(Direct::new(twist, Arc::clone(&self.ledger), Arc::clone(&self.peak))),
             plugins: vec!["open".into()],
             externals: BTreeMap::new(),
             rules: Rules::default(),
@@ -117,7 +137,7 @@ impl World {
             budgets: self.budgets,
             start_dispatch: Vec::new(),
             request_meta: RequestMeta::default(),
-            tenant: None,
+            tenant: self.tenant.map(str::to_owned),
         };
         let intake = Intake::new(Arc::clone(&self.around(&FaultPlan::calm(), |_| ()).links), settings);
         for _ in 0..times {
@@ -128,6 +148,17 @@ impl World {
 
     /// Lets `workers` workers of one process work under `plan` until it dies or nothing is left to do.
     pub(crate) async fn live(&self, plan: &FaultPlan, workers: usize, twist: fn(&mut Vec<String>)) {
+        self.live_until(plan, workers, twist, self.idle()).await;
+    }
+
+    /// As [`World::live`], until `done`.
+    pub(crate) async fn live_until(
+        &self,
+        plan: &FaultPlan,
+        workers: usize,
+        twist: fn(&mut Vec<String>),
+        done: impl Future<Output = ()>,
+    ) {
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let mut at_work = tokio::task::JoinSet::new();
         for _ in 0..workers {
@@ -137,7 +168,7 @@ impl World {
         }
         tokio::select! {
             () = plan.crashed() => {}
-            () = self.idle() => {}
+            () = done => {}
         }
         // Dropping a worker is what the death of its process does: nothing it held has a verdict. A worker's own tasks
         // end with it only if they are told to.
@@ -157,12 +188,42 @@ impl World {
 
     /// Task messages on the lanes.
     pub(crate) async fn waiting(&self) -> u64 {
+        self.waiting_of(0).await + self.waiting_of(1).await
+    }
+
+    /// Task messages on the lanes of scans without a tenant (0), or of the tenant (1).
+    pub(crate) async fn waiting_of(&self, tenant: usize) -> u64 {
+        let Pair(children, roots) = &self.tasks[tenant];
         let mut all = 0;
-        for lane in [&self.roots, &self.children] {
+        for lane in [roots, children] {
             let depth = lane.depth(WORKERS).await.unwrap();
             all += depth.ready + depth.held;
         }
         all
+    }
+
+    /// The most scans that were open when a payload was scanned.
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// The ledger loses everything.
+    pub(crate) fn forget(&mut self) {
+        self.ledger = Arc::new(MemoryLedger::new());
+    }
+
+    /// Whose the responses in the sink are, in the order in which they came. They are taken out.
+    pub(crate) async fn order(&self) -> Vec<Option<String>> {
+        let mut deliveries = self.results.subscribe(SINK, Prefetch { messages: 1000 }).await.unwrap();
+        let mut order = Vec::new();
+        for _ in 0..self.results.depth(SINK).await.unwrap().ready {
+            let delivery = deliveries.next().await.unwrap().unwrap();
+            for (_, response) in self.responses(&delivery.message).await {
+                order.push(response["tenant"].as_str().map(str::to_owned));
+            }
+            delivery.ack().await.unwrap();
+        }
+        order
     }
 
     pub(crate) async fn dead_letters(&self) -> u64 {
@@ -176,19 +237,27 @@ impl World {
         let mut left = self.results.depth(SINK).await.unwrap().ready;
         while left > 0 {
             let delivery = deliveries.next().await.unwrap().unwrap();
-            for mut response in results::unpack(&delivery.message).unwrap() {
-                if let Some(stored) = results::Stored::of(&delivery.message).unwrap() {
-                    let chunks: Vec<_> = self.store.get(&stored.key).await.unwrap().collect().await;
-                    response.json = chunks.into_iter().flat_map(Result::unwrap).collect();
-                }
-                let mut value: Value = serde_json::from_slice(&response.json).unwrap();
-                strip(&mut value);
-                documents.entry(response.id).or_default().insert(value.to_string());
+            for (id, mut response) in self.responses(&delivery.message).await {
+                strip(&mut response);
+                documents.entry(id).or_default().insert(response.to_string());
             }
             delivery.ack().await.unwrap();
             left -= 1;
         }
         documents
+    }
+
+    /// The responses in a message, with their ids.
+    async fn responses(&self, message: &Message) -> Vec<(String, Value)> {
+        let mut all = Vec::new();
+        for mut response in results::unpack(message).unwrap() {
+            if let Some(stored) = results::Stored::of(message).unwrap() {
+                let chunks: Vec<_> = self.store.get(&stored.key).await.unwrap().collect().await;
+                response.json = chunks.into_iter().flat_map(Result::unwrap).collect();
+            }
+            all.push((response.id, serde_json::from_slice(&response.json).unwrap()));
+        }
+        all
     }
 }
 
@@ -279,11 +348,15 @@ fn parts(text: &str) -> Vec<String> {
     all
 }
 
-/// Runs the rounds in place: no process, no thread, no clock.
-struct Direct(Box<dyn Workload>);
+/// Runs the rounds in place: no process, no thread, no clock. Before each payload it looks how many scans are open.
+struct Direct {
+    workload: Box<dyn Workload>,
+    ledger: Arc<MemoryLedger>,
+    peak: Arc<AtomicU64>,
+}
 
 impl Direct {
-    fn new(twist: fn(&mut Vec<String>)) -> Self {
+    fn new(twist: fn(&mut Vec<String>), ledger: Arc<MemoryLedger>, peak: Arc<AtomicU64>) -> Self {
         let plan = Plan {
             plugins: vec![PlannedPlugin {
                 name: "open".into(),
@@ -300,7 +373,7 @@ impl Direct {
         let registration = Registration { info, build: honest };
         let hello = rounds::build(&serde_json::to_vec(&plan).unwrap(), &[registration]).unwrap();
         TWIST.with(|t| t.set(twist));
-        Self(hello.workload)
+        Self { workload: hello.workload, ledger, peak }
     }
 }
 
@@ -316,10 +389,11 @@ fn honest(_: &Build) -> Result<Built, BuildError> {
 impl Runner for Direct {
     async fn run(&self, items: Vec<JobItem>) -> Vec<Answer> {
         let mut answers = Vec::new();
+        self.peak.fetch_max(self.ledger.open_scans().await.unwrap(), Ordering::Relaxed);
         for item in items {
             let content = item.content.to_bytes().unwrap();
             let mut wire = Collect { left: item.remaining, children: Mutex::default() };
-            let report = self.0.run(&Item { header: &item.header, content: &content, excluded: &[] }, &mut wire);
+            let report = self.workload.run(&Item { header: &item.header, content: &content, excluded: &[] }, &mut wire);
             let children = wire.children.into_inner();
             let child = |(meta, bytes): (PayloadMeta, Vec<u8>)| Child {
                 plugin: 0,

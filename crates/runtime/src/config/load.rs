@@ -15,7 +15,7 @@ use super::routes::RouteRule;
 use super::schema::{Key, ROOT, Shape};
 use super::settings::Settings;
 use super::tree::{Entry, Node, Origins, join, merge};
-use super::{env as variables, stoq_cfg, toml};
+use super::{env as variables, stoq_cfg, tenants, toml};
 use crate::fail::{Place, Problem, Severity, nearest, one_of};
 
 /// Bytes of a configuration file. Larger ones are data given by mistake.
@@ -289,6 +289,7 @@ fn whole(settings: &Settings, origins: &Origins, registry: Registry<'_>, problem
     for (name, rule) in &settings.routes.rules {
         fits(name, rule, origins, problems);
     }
+    tenants::check(settings, origins, problems);
     for (key, limit) in [("scan.plugin_wall", settings.scan.plugin_wall), ("scan.plugin_cpu", settings.scan.plugin_cpu)]
     {
         if limit.is_zero() {

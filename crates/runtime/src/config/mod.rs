@@ -21,12 +21,14 @@ mod schema;
 mod settings;
 mod show;
 mod stoq_cfg;
+mod tenants;
 mod toml;
 mod tree;
 
 pub use build::build;
 pub use load::{Loaded, Sources, load};
 pub use reference::reference;
+pub use schema::DEFAULT_TENANT;
 pub use settings::*;
 pub use show::effective;
 pub use tree::Origins;

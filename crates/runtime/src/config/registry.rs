@@ -14,6 +14,17 @@ pub(super) const REQUIRED_WORKERS: OptionInfo = OptionInfo {
     help: "workers that must have run on a payload before this one",
 };
 
+/// Every provider has it beside its own options.
+pub(super) const TENANT: OptionInfo = OptionInfo {
+    name: "tenant",
+    kind: OptionKind::Text,
+    default: "",
+    help: "whose payloads these are: [tenants.<name>]",
+};
+
+/// What all plugins of a kind have beside their own options.
+const COMMON: [(PluginKind, OptionInfo); 2] = [(PluginKind::Worker, REQUIRED_WORKERS), (PluginKind::Provider, TENANT)];
+
 /// Options with their kinds, by role and plugin.
 pub(super) type ByRole = BTreeMap<(PluginKind, String), BTreeMap<String, OptionKind>>;
 
@@ -67,8 +78,12 @@ impl<'a> Registry<'a> {
                     options.push(*option);
                 }
             }
-            if plugin.kinds.contains(&PluginKind::Worker) && options.iter().all(|o| o.name != REQUIRED_WORKERS.name) {
-                options.push(REQUIRED_WORKERS);
+            for (_, common) in
+                COMMON.iter().filter(|(of, _)| plugin.kinds.contains(of) && kind.is_none_or(|k| k == *of))
+            {
+                if options.iter().all(|o| o.name != common.name) {
+                    options.push(*common);
+                }
             }
         }
         options

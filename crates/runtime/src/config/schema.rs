@@ -3,6 +3,8 @@
 
 use stoq_api::scanner::{OptionKind, PluginKind};
 
+use crate::shares::MAX_WEIGHT;
+
 /// A key of a table.
 pub(super) struct Key {
     pub(super) name: &'static str,
@@ -60,6 +62,7 @@ pub(super) const ROOT: &[Key] = &[
     key("archive", Shape::Table(ARCHIVE), "", "where payloads are kept"),
     key("run", Shape::Table(RUN), "", "what takes part"),
     key("fleet", Shape::Table(FLEET), "", "what stands between the roles of several processes"),
+    key("tenants", Shape::Each(TENANT), "", "whose payloads are kept apart: [tenants.<name>]"),
     key("http", Shape::Table(HTTP), "", "metrics and probes"),
     key("trace", Shape::Table(TRACE), "", "traces of scans"),
     key("plugins", Shape::PluginOptions, "", "options of plugins, by plugin"),
@@ -161,6 +164,7 @@ const RUN: &[Key] = &[
     key("providers", Shape::Active(PluginKind::Provider), "", "providers; without it, all that are configured"),
     key("connectors", Shape::Active(PluginKind::Connector), "", "connectors; without it, all that are configured"),
     key("decorators", Shape::Active(PluginKind::Decorator), "[]", "decorators of finished responses"),
+    key("tenants", Shape::Value(OptionKind::List), "", "tenants whose tasks workers take; without it, all"),
 ];
 
 const FLEET: &[Key] = &[
@@ -176,6 +180,24 @@ const FLEET: &[Key] = &[
     ),
     key("hold_max", TIME, "\"10 min\"", "how long work is held while broker, ledger or store are away"),
     key("max_attempts", Shape::Count { min: 1, max: 1_000 }, "5", "deliveries of one payload until it is given up"),
+];
+
+/// The tenant that payloads have whose provider names none. It is always there.
+pub const DEFAULT_TENANT: &str = "default";
+
+const TENANT: &[Key] = &[
+    key(
+        "weight",
+        Shape::Count { min: 1, max: MAX_WEIGHT as i64 },
+        "1",
+        "its part of the work while others want some too, against theirs",
+    ),
+    key(
+        "root_backlog",
+        Shape::Count { min: 1, max: i64::MAX },
+        "",
+        "messages of its roots that wait before its providers stop; without it, fleet.root_backlog",
+    ),
 ];
 
 const HTTP: &[Key] =

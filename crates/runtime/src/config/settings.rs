@@ -12,6 +12,7 @@ use stoq_api::scanner::{OptionKind, PluginKind};
 
 use super::registry::ByRole;
 use super::routes::Routes;
+use super::schema::DEFAULT_TENANT;
 use crate::units::{ByteSize, Duration};
 
 /// Everything that is configured. Made by [`load`](super::load()), which has checked it.
@@ -32,6 +33,9 @@ pub struct Settings {
     pub run: Run,
     /// What stands between the roles.
     pub fleet: Fleet,
+    /// Whose payloads are kept apart, by name.
+    #[serde(default)]
+    pub tenants: BTreeMap<String, Tenant>,
     /// Metrics and probes.
     pub http: Http,
     /// Traces of scans.
@@ -229,6 +233,9 @@ pub struct Run {
     pub connectors: Option<Vec<String>>,
     /// Decorators of finished responses.
     pub decorators: Vec<String>,
+    /// Tenants whose tasks workers take; all where this is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<Vec<String>>,
 }
 
 /// `[fleet]`.
@@ -252,6 +259,28 @@ pub struct Fleet {
     pub hold_max: Duration,
     /// Deliveries of one payload until it is given up.
     pub max_attempts: u32,
+}
+
+/// `[tenants.<name>]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// Its part of the work while others want some too, against theirs.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Messages of its roots that wait before its providers stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_backlog: Option<u64>,
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self { weight: one(), root_backlog: None }
+    }
+}
+
+const fn one() -> u32 {
+    1
 }
 
 /// `[http]`.
@@ -307,6 +336,10 @@ impl Settings {
         let mut options = self.plugins.get(kind).cloned().unwrap_or_default();
         options.0.retain(|option, _| known.contains_key(option));
         options.0.extend(configured.into_iter().flat_map(|(_, own)| own.0.clone()));
+        if role == PluginKind::Provider {
+            // It says something about the provider, not to it: see `tenant_of`.
+            options.0.remove(super::registry::TENANT.name);
+        }
         Some(Component { name: name.to_owned(), kind: kind.to_owned(), options })
     }
 
@@ -340,6 +373,17 @@ impl Settings {
     pub fn required_workers(&self, plugin: &str) -> Vec<String> {
         let names = self.plugins.get(plugin).and_then(|o| o.0.get(super::registry::REQUIRED_WORKERS.name));
         names.and_then(Value::as_array).into_iter().flatten().filter_map(|n| n.as_str().map(str::to_owned)).collect()
+    }
+
+    /// Whose payloads a provider takes: as it says itself, or else its plugin. `None` for those of the default tenant,
+    /// which is the one that has no name in responses.
+    pub fn tenant_of(&self, provider: &str) -> Option<&str> {
+        let configured = self.providers.get(provider).and_then(BTreeMap::first_key_value);
+        let kind = configured.map_or(provider, |(kind, _)| kind);
+        let own = configured.map(|(_, options)| options);
+        let named = [own, self.plugins.get(kind)].into_iter().flatten();
+        let tenant = named.filter_map(|options| options.0.get(super::registry::TENANT.name)?.as_str()).next();
+        tenant.filter(|tenant| *tenant != DEFAULT_TENANT)
     }
 
     /// The type of a plugin's option.

@@ -99,6 +99,44 @@ fn mistakes_have_a_place_and_a_remedy() {
 }
 
 #[test]
+fn mistakes_in_tenants() {
+    let long = "there is no tenant";
+    check("[tenants.Acme]\n", "1:10", "tenants.Acme", "cannot be a tenant's name", "at most 32 letters a to z");
+    check("[tenants.a_b]\n", "1:10", "tenants.a_b", "cannot be", "hyphens");
+    check("[tenants.-a]\n", "1:10", "tenants.-a", "cannot be", "no hyphen in front");
+    check("[tenants.acme]\nweight = 0\n", "2:10", "tenants.acme.weight", "from 1 to 1000, found 0", "");
+    check("[tenants.acme]\nwieght = 2\n", "2:1", "tenants.acme.wieght", "unknown key", "`weight`");
+    let source = "[tenants.acme]\n[providers.p.dirmon]\ntenant = \"acne\"\n";
+    check(source, "3:10", "providers.p.dirmon.tenant", long, "did you mean `acme`?");
+    let plugin = "[plugins.dirmon]\ntenant = \"zebra\"\n";
+    check(plugin, "2:10", "plugins.dirmon.tenant", long, "there is `default`; add [tenants.zebra] for it");
+    check("[run]\ntenants = [\"acme\"]\n", "2:11", "run.tenants", long, "add [tenants.acme]");
+    check("[run]\ntenants = []\n", "2:11", "run.tenants", "would take no tasks", "leave it out");
+    check(
+        "[archivers.a.filedir]\ntenant = \"acme\"\n",
+        "2:1",
+        "archivers.a.filedir.tenant",
+        "unknown option of filedir",
+        "recursive",
+    );
+}
+
+#[test]
+fn providers_say_whose_payloads_they_take() {
+    let settings = loaded(&text(
+        "[tenants.acme]\nweight = 3\n[tenants.default]\n[run]\ntenants = [\"acme\", \"default\"]\n\
+         [plugins.dirmon]\ntenant = \"acme\"\n\
+         [providers.theirs.dirmon]\n[providers.ours.dirmon]\ntenant = \"default\"\n[providers.plain.filedir]\n",
+    ))
+    .settings;
+    let tenants = ["theirs", "dirmon", "ours", "plain"].map(|name| settings.tenant_of(name));
+    assert_eq!(tenants, [Some("acme"), Some("acme"), None, None]);
+    assert_eq!((settings.tenants["acme"].weight, settings.tenants["default"].weight), (3, 1));
+    let component = settings.component(PluginKind::Provider, "ours").unwrap();
+    assert!(component.options.0.is_empty(), "{:?}: a provider is not told whose payloads it takes", component.options);
+}
+
+#[test]
 fn mistakes_in_rules() {
     let path = "routes.rules.r";
     check("[routes.rules.r]\nrun = [\"hash\"]\n", "1:15", path, "no condition", "routes.always");

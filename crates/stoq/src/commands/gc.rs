@@ -16,7 +16,7 @@ pub(crate) async fn run(args: &GcArgs, out: &mut dyn Write) -> Result<Exit> {
     let (links, retention) = (&base.links, base.loaded.settings.core.retention);
     if !base.is_fleet() {
         // In a data directory that was never used there are none.
-        for lane in [&links.lanes.children, &links.lanes.roots] {
+        for (_, lane) in links.lanes.task_lanes() {
             lane.declare(&[WORKERS]).await?;
         }
     }

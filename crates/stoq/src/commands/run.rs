@@ -56,6 +56,9 @@ pub(crate) async fn provider(args: ProviderArgs, shutdown: &Shutdown) -> Result<
 pub(crate) async fn worker(args: WorkerArgs, shutdown: &Shutdown) -> Result<Exit> {
     let mut flags = RouteArgs::from(&args).flags();
     flags.extend(place_flags(&[], args.data_dir.as_ref()));
+    if !args.tenants.is_empty() {
+        flags.push(Flag::new("run.tenants", args.tenants.clone(), "--tenant"));
+    }
     let loaded = start(&args.common, flags)?;
     backends::shared(&loaded.settings)?;
     let base = Base::configured(loaded)?;

@@ -138,7 +138,8 @@ fn sources(args: &ScanArgs, base: &Base) -> Result<Vec<Source>> {
         let options = filedir::Config { source_dir: paths, recursive: true, hidden: true, bare };
         providers.push(Box::new(FileDir::new(&options, &context).map_err(|e| UsageError(e.to_string()))?));
     }
-    let settings = intake_settings(&base.loaded, &args.routes, SOURCE)?;
+    // Whatever tenants are configured: what is scanned by hand is nobody's.
+    let settings = IntakeSettings { tenant: None, ..intake_settings(&base.loaded, &args.routes, SOURCE)? };
     Ok(providers.into_iter().map(|provider| Source { settings: settings.clone(), provider }).collect())
 }
 
@@ -159,6 +160,6 @@ pub(crate) fn intake_settings(loaded: &Loaded, args: &RouteArgs, source: &str) -
             source: args.request_source.clone(),
             extra_data,
         },
-        tenant: None,
+        tenant: settings.tenant_of(source).map(str::to_owned),
     })
 }

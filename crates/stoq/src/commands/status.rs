@@ -17,7 +17,10 @@ pub(crate) async fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> 
     let base = open(&args.place).await?;
     let lanes = &base.links.lanes;
     let connectors = base.loaded.settings.active(PluginKind::Connector);
-    let mut rows = vec![row("roots", &*lanes.roots, WORKERS).await, row("children", &*lanes.children, WORKERS).await];
+    let mut rows = Vec::new();
+    for (name, lane) in lanes.task_lanes() {
+        rows.push(row(&name, &**lane, WORKERS).await);
+    }
     for connector in &connectors {
         rows.push(row(&format!("results for {}", connector.name), &*lanes.results, &connector.name).await);
     }

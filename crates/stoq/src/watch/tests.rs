@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use async_trait::async_trait;
 use stoq_api::queue::{LaneOptions, Queue};
-use stoq_engine::{Lanes, Settings};
+use stoq_engine::{Lanes, Settings, TenantLanes};
 use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
 
 use super::*;
@@ -36,8 +36,8 @@ impl Broker for Moody {
 
 fn surroundings(broker: &Arc<Moody>) -> Surroundings {
     let queue = |name| -> Arc<dyn Queue> { Arc::new(MemoryQueue::new(name)) };
-    let lanes =
-        Lanes { children: queue("children"), roots: queue("roots"), results: queue("results"), dead: queue("dead") };
+    let plain = TenantLanes::plain(queue("children"), queue("roots"));
+    let lanes = Lanes::new(plain, [], queue("results"), queue("dead"));
     let ledger = Arc::new(MemoryLedger::new());
     let links = Links::new(lanes, ledger, Arc::new(MemoryStore::default()), Settings::default());
     let broker: Arc<dyn Broker> = broker.clone();

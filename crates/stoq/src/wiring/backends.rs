@@ -8,12 +8,13 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
 use stoq_api::ledger::Ledger;
-use stoq_api::queue::{Broker, LaneOptions};
+use stoq_api::queue::{Broker, LaneOptions, Queue};
 use stoq_api::scanner::{BuildError, PluginKind};
 use stoq_api::store::Store;
-use stoq_engine::Lanes;
+use stoq_engine::lanes::TaskLane;
+use stoq_engine::{Lanes, TenantLanes};
 use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
-use stoq_runtime::config::{Component, Settings};
+use stoq_runtime::config::{Component, DEFAULT_TENANT, Settings, Tenant};
 use stoq_sqlite::{Sqlite, SqliteOptions};
 use stoq_stores::{FileStore, FileStoreOptions};
 
@@ -38,13 +39,14 @@ pub(crate) struct Backends {
 
 /// In memory, with large payloads below `dir`, which goes with the process.
 pub(crate) fn in_memory(dir: &Path) -> Result<Backends> {
+    // What is scanned by hand is nobody's.
+    let plain = TenantLanes::plain(
+        Arc::new(MemoryQueue::new("children")),
+        Arc::new(MemoryQueue::bounded("roots", ROOTS_IN_MEMORY)),
+    );
+    let results = Arc::new(MemoryQueue::bounded("results", RESULTS_IN_MEMORY));
     Ok(Backends {
-        lanes: Lanes {
-            children: Arc::new(MemoryQueue::new("children")),
-            roots: Arc::new(MemoryQueue::bounded("roots", ROOTS_IN_MEMORY)),
-            results: Arc::new(MemoryQueue::bounded("results", RESULTS_IN_MEMORY)),
-            dead: Arc::new(MemoryQueue::new("dead")),
-        },
+        lanes: Lanes::new(plain, [], results, Arc::new(MemoryQueue::new("dead"))),
         ledger: Arc::new(MemoryLedger::new()),
         store: local_store(dir, false)?,
         coupled: true,
@@ -59,8 +61,12 @@ pub(crate) fn configured(settings: &Settings, brokers: &Brokers, dir: &Path) -> 
     let coupled = broker.is_none() && ledger.is_none();
     let lanes = match broker {
         Some(component) => lanes(settings, &*brokers.open(&component.name)?),
-        None => file.lanes()?,
+        None => file.lanes(settings)?,
     };
+    if coupled && settings.run.tenants.is_some() {
+        let text = "run.tenants binds workers of a fleet to some tenants: alone, `stoq run` has to scan what it takes";
+        return Err(UsageError(text.to_owned()).into());
+    }
     let store = match one(settings, PluginKind::Store) {
         Some(component) => open_store(&component)?,
         None => local_store(dir, true)?,
@@ -121,26 +127,39 @@ impl DataFile<'_> {
         self.open.get().context("the data file was opened and is gone")
     }
 
-    fn lanes(&self) -> Result<Lanes> {
+    fn lanes(&self, settings: &Settings) -> Result<Lanes> {
         let sqlite = self.sqlite()?;
-        Ok(Lanes {
-            children: Arc::new(sqlite.queue("children")),
-            roots: Arc::new(sqlite.bounded_queue("roots", ROOTS_ON_DISK)),
-            results: Arc::new(sqlite.queue("results")),
-            dead: Arc::new(sqlite.queue("dead")),
-        })
+        let lane = |name: &str, bound: Option<u64>| -> Arc<dyn Queue> {
+            match bound {
+                Some(bound) => Arc::new(sqlite.bounded_queue(name, bound)),
+                None => Arc::new(sqlite.queue(name)),
+            }
+        };
+        Ok(lanes_of(settings, ROOTS_ON_DISK, lane))
     }
 }
 
 fn lanes(settings: &Settings, broker: &dyn Broker) -> Lanes {
-    let fleet = &settings.fleet;
-    let lane = |name: &str, bound| broker.lane(name, LaneOptions { bound });
-    Lanes {
-        children: lane("children", None),
-        roots: lane("roots", Some(fleet.root_backlog)),
-        results: lane("results", None),
-        dead: lane("dead", None),
-    }
+    lanes_of(settings, settings.fleet.root_backlog, |name, bound| broker.lane(name, LaneOptions { bound }))
+}
+
+/// Opens the lanes of all tenants and what they share. A tenant's roots wait up to its own bound, or else `root_backlog`.
+fn lanes_of(settings: &Settings, root_backlog: u64, open: impl Fn(&str, Option<u64>) -> Arc<dyn Queue>) -> Lanes {
+    let taken = |name: &str| settings.run.tenants.as_ref().is_none_or(|all| all.iter().any(|taken| taken == name));
+    let of = |name: &str, tenant: &Tenant| {
+        let own = (name != DEFAULT_TENANT).then_some(name);
+        TenantLanes {
+            tenant: own.map(Into::into),
+            weight: tenant.weight,
+            taken: taken(name),
+            children: open(&TaskLane::Children.name(own), None),
+            roots: open(&TaskLane::Roots.name(own), Some(tenant.root_backlog.unwrap_or(root_backlog))),
+        }
+    };
+    let plain = settings.tenants.get(DEFAULT_TENANT).cloned().unwrap_or_default();
+    let others = settings.tenants.iter().filter(|(name, _)| *name != DEFAULT_TENANT);
+    let others = others.map(|(name, tenant)| of(name, tenant));
+    Lanes::new(of(DEFAULT_TENANT, &plain), others, open("results", None), open("dead", None))
 }
 
 fn local_store(dir: &Path, fsync: bool) -> Result<Arc<dyn Store>> {

@@ -142,9 +142,14 @@ impl Base {
 }
 
 /// The lanes with the subscriptions that each has to have.
-pub(crate) fn needed<'a>(lanes: &'a Lanes, connectors: &'a [&'a str]) -> [(&'a Arc<dyn Queue>, &'a [&'a str]); 4] {
-    [(&lanes.children, &[WORKERS]), (&lanes.roots, &[WORKERS]), (&lanes.results, connectors), (&lanes.dead, &[DEAD])]
+pub(crate) fn needed<'a>(lanes: &'a Lanes, connectors: &'a [&'a str]) -> Vec<(&'a Arc<dyn Queue>, &'a [&'a str])> {
+    let mut all: Vec<(_, &[&str])> = lanes.task_lanes().map(|(_, lane)| (lane, WORKER.as_slice())).collect();
+    all.extend([(&lanes.results, connectors), (&lanes.dead, DEAD_LETTERS.as_slice())]);
+    all
 }
+
+const WORKER: [&str; 1] = [WORKERS];
+const DEAD_LETTERS: [&str; 1] = [DEAD];
 
 /// Asks again and again until `check` holds, with a line in the log for each new way of failing; `false` if `shutdown`
 /// came first.

@@ -59,6 +59,10 @@ impl Ledger for FaultyLedger {
         self.plan.run("ledger.spent", self.inner.spent(scan)).await
     }
 
+    async fn head(&self, scan: ScanId) -> Result<Option<ScanHead>, Fault> {
+        self.plan.run("ledger.head", self.inner.head(scan)).await
+    }
+
     async fn frozen(&self, scan: ScanId) -> Result<Option<FrozenScan>, Fault> {
         self.plan.run("ledger.frozen", self.inner.frozen(scan)).await
     }

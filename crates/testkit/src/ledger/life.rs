@@ -156,6 +156,21 @@ pub(super) async fn counts_open_scans(ledger: &dyn Ledger) {
     assert_eq!(ledger.open_scans().await.unwrap(), before + 1);
 }
 
+pub(super) async fn tells_whose_a_scan_is(ledger: &dyn Ledger) {
+    let mut case = Case::new(ledger, &[10, 20], Budgets::default());
+    case.head.tenant = Some("acme".to_owned());
+    let head = async |case: &Case<'_>| ledger.head(case.scan).await.unwrap();
+    assert_eq!(head(&case).await, None, "never heard of");
+    ledger.begin(case.scan, case.root(), case.now).await.unwrap();
+    assert_eq!(head(&case).await, None, "counting does not open it");
+    ledger.open(case.scan, &case.head, case.now).await.unwrap();
+    assert_eq!(head(&case).await, Some(case.head.clone()));
+    ledger.freeze(case.scan, LEASE, case.now).await.unwrap();
+    assert_eq!(head(&case).await, Some(case.head.clone()), "frozen");
+    case.close(KEEP).await;
+    assert_eq!(head(&case).await, None, "closed");
+}
+
 pub(super) async fn outlives_a_restart(harness: &mut dyn LedgerHarness) {
     let ledger = harness.ledger().await;
     let open = Case::new(&*ledger, &[10], Budgets::default());

@@ -52,6 +52,7 @@ pub async fn ledger_suite(harness: &mut dyn LedgerHarness) {
     life::hands_a_frozen_scan_to_one_at_a_time(ledger).await;
     life::counts_attempts(ledger).await;
     life::counts_open_scans(ledger).await;
+    life::tells_whose_a_scan_is(ledger).await;
     random::agrees_with_the_model(ledger).await;
     if harness.reopen().await {
         life::outlives_a_restart(harness).await;

@@ -288,6 +288,20 @@ impl Ledger for RedisLedger {
         }
     }
 
+    async fn head(&self, scan: ScanId) -> Result<Option<ScanHead>, Fault> {
+        let what = "read a scan's head";
+        let mut command = redis::cmd("HGET");
+        command.arg(self.keys.outcomes(scan)).arg("head");
+        let answer = self.link.run(&command).await.map_err(|e| self.fault(what, e))?;
+        match answer {
+            Value::Nil => Ok(None),
+            kept => {
+                let kept = wire::into_bytes(kept).ok_or_else(unreadable)?;
+                from_json(&self.json(kept).await?).map(Some)
+            }
+        }
+    }
+
     async fn frozen(&self, scan: ScanId) -> Result<Option<FrozenScan>, Fault> {
         let what = "read a frozen scan";
         let arguments = vec![READ_AT_ONCE.to_string().into_bytes()];

@@ -102,6 +102,11 @@ impl Ledger for SqliteLedger {
         self.writer.call("read a scan's budgets", move |t| sql::spent(t.connection, scan)).await
     }
 
+    async fn head(&self, scan: ScanId) -> Result<Option<ScanHead>, Fault> {
+        let data = self.writer.call("read a scan's head", move |t| sql::head(t.connection, scan)).await?;
+        data.map(|data| from_json(&data)).transpose()
+    }
+
     async fn frozen(&self, scan: ScanId) -> Result<Option<FrozenScan>, Fault> {
         let read = self.writer.call("read a frozen scan", move |t| sql::frozen(t.connection, scan)).await?;
         let Some(stored) = read else { return Ok(None) };

@@ -239,6 +239,11 @@ fn completeness(c: &Connection, n: i64) -> Result<Completeness> {
     Ok(if complete { Completeness::Complete } else { Completeness::Partial })
 }
 
+pub(super) fn head(c: &Connection, scan: ScanId) -> Result<Option<Vec<u8>>> {
+    let Some((n, OPEN | FROZEN, _)) = look_up(c, scan)? else { return Ok(None) };
+    c.prepare_cached("SELECT data FROM head WHERE scan = ?1")?.query_row([n], |row| row.get(0)).optional()
+}
+
 pub(super) fn frozen(c: &Connection, scan: ScanId) -> Result<Option<Stored>> {
     let Some((n, FROZEN, _)) = look_up(c, scan)? else { return Ok(None) };
     let head = c.prepare_cached("SELECT data FROM head WHERE scan = ?1")?.query_row([n], |row| row.get(0))?;
