@@ -117,7 +117,7 @@ fn an_expired_deadline_ends_every_reading_at_once() {
 #[test]
 fn samples_of_one_format_do_no_harm_to_the_reader_of_another() {
     let scanner = decompress();
-    let archivers = ["zip", "7z", "tar", "gzip", "bzip2", "xz", "lzma", "zstd"];
+    let archivers = ["zip", "7z", "rar", "cab", "lha", "tar", "gzip", "bzip2", "xz", "lzma", "zstd"];
     for (i, (format, name, bytes)) in SAMPLES.iter().enumerate() {
         // Each sample meets one wrong reader; over all samples every pair comes up.
         let archiver = archivers[i % archivers.len()];
