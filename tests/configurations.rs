@@ -7,10 +7,13 @@ use crate::support::{fixture, run, stoq, text};
 
 #[test]
 fn each_shipped_configuration_is_usable() {
-    let dir = fixture("").join("../../config").canonicalize().unwrap();
-    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let root = fixture("").join("../..").canonicalize().unwrap();
+    let mut folders = vec![root.join("config")];
+    let examples = std::fs::read_dir(root.join("helm/stoq/examples")).unwrap();
+    folders.extend(examples.map(|entry| entry.unwrap().path()));
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
     let files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
-    assert!(files.len() >= 4, "{files:?}");
+    assert!(files.len() >= 8, "{files:?}");
     for file in files {
         let checked = run(stoq(&["check", "--config-file", text(&file)])).expect(0);
         assert!(

@@ -4,6 +4,7 @@ mod chaos;
 mod fixtures;
 mod fuzz;
 mod services;
+mod ship;
 mod tests;
 mod tidy;
 
@@ -19,6 +20,8 @@ cargo xtask <command>
                                       break everything under a fleet, and look whether anything was lost
   fixtures                            write tests/fixtures again, byte for byte
   fuzz [--seconds <N>] [<TARGET>...]  run fuzz targets, all unless named, 60 seconds each unless said
+  schemas                             write helm/schemas again, from what Kubernetes and others publish
+  ship                                check chart, rules, dashboards, compose files and units
   test [args]                         install what the tests need and run them all; args go to cargo test
   tidy                                check what no compiler checks: dependencies, shape of files";
 
@@ -32,6 +35,8 @@ fn main() -> ExitCode {
         Some("chaos") => chaos::run(root, &rest),
         Some("fixtures") => fixtures::write_all(),
         Some("fuzz") => fuzz::run(root, &rest),
+        Some("schemas") => ship::schemas::write(root),
+        Some("ship") => ship::run(root),
         Some("test") => tests::run(root, &rest),
         Some("tidy") => tidy::run(root),
         _ => Err(anyhow::anyhow!("which command?\n\n{HELP}")),
@@ -46,6 +51,6 @@ fn main() -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "a command line tool talks to a person")]
-fn report(text: &str) {
+pub(crate) fn report(text: &str) {
     eprintln!("xtask: {text}");
 }

@@ -19,9 +19,14 @@ struct NpmProgram {
     version: &'static str,
 }
 
-/// The names and versions that `stoq_testkit::services` asks its cache for.
-const GO: &[GoProgram] =
-    &[GoProgram { name: "versitygw", version: "1.8.0", package: "github.com/versity/versitygw/cmd/versitygw" }];
+/// The names and versions that `stoq_testkit::services` asks its cache for, and what `cargo xtask ship` checks with.
+const GO: &[GoProgram] = &[
+    GoProgram { name: "versitygw", version: "1.8.0", package: "github.com/versity/versitygw/cmd/versitygw" },
+    GoProgram { name: "helm", version: "3.22.0", package: "helm.sh/helm/v3/cmd/helm" },
+    GoProgram { name: "kubeconform", version: "0.8.0", package: "github.com/yannh/kubeconform/cmd/kubeconform" },
+    // Its program is called cmd.
+    GoProgram { name: "compose-go", version: "2.9.0", package: "github.com/compose-spec/compose-go/v2/cmd" },
+];
 const NPM: &[NpmProgram] = &[NpmProgram { name: "azurite", version: "3.35.0" }];
 
 /// Kafka's folder, and the description whose dependencies are put there: the project's own jars.
@@ -56,6 +61,14 @@ pub(crate) fn install() -> Result<()> {
         once(&into, |folder| fetch(program, folder))?;
     }
     once(&cache.join(KAFKA), fetch_kafka)
+}
+
+/// The program that is built from Go modules under this name; builds it, if need be.
+pub(crate) fn go_program(name: &str) -> Result<PathBuf> {
+    let program = GO.iter().find(|program| program.name == name).with_context(|| format!("nobody builds {name}"))?;
+    let folder = cache()?.join(format!("{}-{}", program.name, program.version));
+    once(&folder, |folder| build(program, folder))?;
+    Ok(folder.join(program.package.rsplit('/').next().unwrap_or(name)))
 }
 
 /// Where programs are kept: `stoq` in the user's cache.

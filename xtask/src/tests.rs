@@ -1,11 +1,12 @@
-//! `cargo xtask test`: installs what the tests need and runs them all.
+//! `cargo xtask test`: installs what the tests need, checks what is handed out beside the program, and runs
+//! all tests.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::services;
+use crate::{services, ship};
 
 /// A program that tests drive, and the Debian package that brings it.
 struct Tool {
@@ -22,6 +23,8 @@ const TOOLS: &[Tool] = &[
     Tool { program: "pkg-config", package: "pkg-config" },
     Tool { program: "java", package: "default-jre-headless" },
     Tool { program: "mvn", package: "maven" },
+    // For promtool, which checks rules.
+    Tool { program: "promtool", package: "prometheus" },
 ];
 
 /// Where servers are installed, though it is not on every user's path.
@@ -47,6 +50,7 @@ apt-get install -y -q --no-install-recommends "$@"
 pub(crate) fn run(root: &Path, extra: &[String]) -> Result<()> {
     install()?;
     services::install()?;
+    ship::run(root).context("what is handed out beside the program")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--workspace", "--locked"]).args(extra).current_dir(root);
     let status = cargo.status().context("running cargo test")?;

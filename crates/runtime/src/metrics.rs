@@ -490,11 +490,21 @@ mod tests {
     #[test]
     fn alerts_and_documents_name_metrics_that_exist() {
         let families = FAMILIES.names();
-        let rules = include_str!("../../../deploy/prometheus/stoq.rules.yml");
         let page = include_str!("../../../docs/operations.md");
-        for name in names(rules).chain(names(page)) {
-            let bare = name.strip_suffix("_count").or(name.strip_suffix("_bucket")).unwrap_or(name);
-            assert!(families.iter().any(|family| family == bare), "there is no metric {name}");
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut files = vec![root.join("docs/operations.md")];
+        for folder in ["deploy/prometheus", "deploy/grafana", "docs/runbooks"] {
+            let listed = std::fs::read_dir(root.join(folder)).unwrap();
+            files.extend(listed.map(|entry| entry.unwrap().path()));
+        }
+        assert!(files.len() > 10, "{files:?}");
+        for file in files {
+            for name in names(&std::fs::read_to_string(&file).unwrap()) {
+                let suffixes = ["_count", "_bucket", "_sum"];
+                let bare = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+                let known = families.iter().any(|family| family == bare);
+                assert!(known, "{}: there is no metric {name}", file.display());
+            }
         }
         for name in &families {
             assert!(names(page).any(|named| named == name), "docs/operations.md does not explain {name}");
