@@ -8,12 +8,12 @@ use crate::support::{fixture, run, stoq, text};
 #[test]
 fn each_shipped_configuration_is_usable() {
     let root = fixture("").join("../..").canonicalize().unwrap();
-    let mut folders = vec![root.join("config")];
+    let mut folders = vec![root.join("config"), root.join("docker")];
     let examples = std::fs::read_dir(root.join("helm/stoq/examples")).unwrap();
     folders.extend(examples.map(|entry| entry.unwrap().path()));
     let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
     let files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
-    assert!(files.len() >= 8, "{files:?}");
+    assert!(files.len() >= 9, "{files:?}");
     for file in files {
         let checked = run(stoq(&["check", "--config-file", text(&file)])).expect(0);
         assert!(
