@@ -17,6 +17,7 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod model;
+mod splunk;
 pub mod stdout;
 #[cfg(test)]
 mod testing;
@@ -44,7 +45,7 @@ pub struct Context {
 
 /// All built-in connectors, by name.
 pub fn registry() -> Vec<ConnectorRegistration> {
-    vec![filedir::registration(), files::registration(), stdout::registration()]
+    vec![filedir::registration(), files::registration(), splunk::registration(), stdout::registration()]
 }
 
 /// Reads options into a connector's own configuration type.

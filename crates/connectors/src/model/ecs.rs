@@ -123,7 +123,8 @@ fn file(node: &Node<'_>, workers: &Named<&RawValue>, related: &mut Related) -> M
     file
 }
 
-fn digests(node: &Node<'_>, workers: &Named<&RawValue>) -> Map<String, Value> {
+/// Digests of a payload by name, the engine's own and those of plugins.
+pub(super) fn digests(node: &Node<'_>, workers: &Named<&RawValue>) -> Map<String, Value> {
     let mut hash = Map::new();
     for worker in ["hash", "ssdeep", "hash_ssdeep", "tlsh"] {
         let Some(Ok(Value::Object(results))) = workers.get(worker).map(|raw| serde_json::from_str(raw.get())) else {
@@ -189,18 +190,18 @@ fn network(scan: &Scan<'_>, object: &mut Object<'_>, related: &mut Related) {
 
 /// A rule that matched, as `yara` tells it.
 #[derive(Deserialize)]
-struct Hit {
-    rule: String,
+pub(super) struct Hit {
+    pub(super) rule: String,
     #[serde(default)]
     namespace: Option<String>,
     #[serde(default)]
-    tags: Vec<String>,
+    pub(super) tags: Vec<String>,
     #[serde(default)]
     meta: Map<String, Value>,
 }
 
 /// Rules that matched, from every worker that tells them as `yara` does.
-fn hits(workers: &Named<&RawValue>) -> Vec<Hit> {
+pub(super) fn hits(workers: &Named<&RawValue>) -> Vec<Hit> {
     #[derive(Deserialize)]
     struct Matches<'a> {
         #[serde(borrow)]

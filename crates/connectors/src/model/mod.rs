@@ -4,6 +4,7 @@
 //! that their plugin wrote; only what places a payload in its scan is read. The same response gives the same documents,
 //! with the same ids, wherever and whenever they are made: a sink that keeps one document an id keeps one of each.
 
+mod cim;
 mod ecs;
 mod payload;
 mod plugin;
@@ -12,6 +13,7 @@ mod write;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use stoq_api::Timestamp;
 use stoq_api::plugin::Item;
 
@@ -128,6 +130,13 @@ impl Iterator for Documents<'_> {
 }
 
 impl Documents<'_> {
+    /// Fields of Splunk's Common Information Model for the document that was made last, and has that id. Of a whole
+    /// response they describe the first root, with the hits of all payloads.
+    pub fn cim(&self, id: &str) -> Map<String, Value> {
+        let place = if self.model == Model::Plugin { self.payload } else { self.payload.saturating_sub(1) };
+        cim::fields(&self.scan, place, self.model == Model::Response, id)
+    }
+
     fn next_of_plugin(&mut self) -> Option<(String, Bytes)> {
         loop {
             let node = self.scan.nodes.get(self.payload)?;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use stoq_api::scanner::BuildError;
 use stoq_api::{Fault, FaultKind};
 
@@ -27,6 +27,10 @@ use nodes::Node;
 const GZIP_FROM: usize = 1 << 10;
 /// Fast, and for JSON hardly larger than the default.
 const GZIP_LEVEL: u32 = 1;
+/// Cookies of one answer.
+const MAX_COOKIES: usize = 8;
+/// Bytes of one of them.
+const MAX_COOKIE: usize = 4 << 10;
 /// What a node answers that is not itself able to.
 const GATEWAY: [u16; 3] = [502, 503, 504];
 
@@ -82,6 +86,8 @@ pub struct Reply {
     pub body: Bytes,
     /// Which node.
     pub node: usize,
+    /// Cookies that it sets, as `name=value`.
+    pub cookies: Vec<String>,
     /// The node's address, for people.
     pub place: String,
 }
@@ -163,7 +169,7 @@ impl Nodes {
     async fn ask(&self, place: usize, request: &Request, body: &Body) -> Result<Reply, Fault> {
         let node = &self.nodes[place];
         let mut answer = self.exchange(place, request, body).await;
-        if answer.as_ref().is_ok_and(|reply| reply.status == 401) && self.auth.changed().await? {
+        if answer.as_ref().is_ok_and(|reply| matches!(reply.status, 401 | 403)) && self.auth.changed().await? {
             answer = self.exchange(place, request, body).await;
         }
         match &answer {
@@ -199,8 +205,9 @@ impl Nodes {
             return Err(Fault::new(FaultKind::Misconfigured, text));
         }
         let whole = response.status().is_success();
+        let cookies = cookies(&response);
         let body = self.read(&mut response, whole, &node.place).await?;
-        Ok(Reply { status, body, node: place, place: node.place.clone() })
+        Ok(Reply { status, body, node: place, cookies, place: node.place.clone() })
     }
 
     async fn read(&self, response: &mut reqwest::Response, whole: bool, place: &str) -> Result<Bytes, Fault> {
@@ -220,6 +227,14 @@ impl Nodes {
         }
         Ok(body.freeze())
     }
+}
+
+/// What balancers set to find the same server again. Where and how long cookies hold is not looked at: they go back to
+/// the node that set them, for as long as whoever asks sees fit.
+fn cookies(response: &reqwest::Response) -> Vec<String> {
+    let set = response.headers().get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs = set.map(|value| value.split(';').next().unwrap_or(value).trim().to_owned());
+    pairs.filter(|pair| pair.contains('=') && pair.len() <= MAX_COOKIE).take(MAX_COOKIES).collect()
 }
 
 /// A body as it is sent.
