@@ -1,10 +1,12 @@
 //! Maintenance commands of the workspace: `cargo xtask <command>`.
 
+mod book;
 mod chaos;
 mod fixtures;
 mod fuzz;
 mod services;
 mod ship;
+mod sizing;
 mod tests;
 mod tidy;
 
@@ -22,8 +24,10 @@ cargo xtask <command>
   fuzz [--seconds <N>] [<TARGET>...]  run fuzz targets, all unless named, 60 seconds each unless said
   schemas                             write helm/schemas again, from what Kubernetes and others publish
   ship                                check chart, rules, dashboards, compose files and units
+  sizing [--payloads <N>] [--cost-ms <N>] [--slots <N>] [--messages <N>] [--min <N>] [--max <N>]
+                                      a day of bursts against a pool that is scaled; without flags draws docs/sizing.svg
   test [args]                         install what the tests need and run them all; args go to cargo test
-  tidy                                check what no compiler checks: dependencies, shape of files";
+  tidy                                check what no compiler checks: dependencies, shape of files, links";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
         Some("fuzz") => fuzz::run(root, &rest),
         Some("schemas") => ship::schemas::write(root),
         Some("ship") => ship::run(root),
+        Some("sizing") => sizing::run(root, &rest),
         Some("test") => tests::run(root, &rest),
         Some("tidy") => tidy::run(root),
         _ => Err(anyhow::anyhow!("which command?\n\n{HELP}")),

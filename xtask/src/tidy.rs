@@ -1,11 +1,13 @@
-//! `cargo xtask tidy`: what no compiler checks. The direction of dependencies, the shape of files, and that nothing of
-//! somebody's machine stands in the tree.
+//! `cargo xtask tidy`: what no compiler checks. The direction of dependencies, the shape of files, that nothing of
+//! somebody's machine stands in the tree, and that links of the documentation lead somewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+
+use crate::book;
 
 /// Most lines of a source file.
 const MAX_LINES: usize = 800;
@@ -46,6 +48,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let mut problems = Vec::new();
     sources(root, &files, &mut problems)?;
     manifests(root, &files, &mut problems)?;
+    book::check(root, &files, &mut problems)?;
     if problems.is_empty() {
         return Ok(());
     }

@@ -1,8 +1,13 @@
-{{/* Subscriptions whose backlog a pool works off, as JSON: [{lane, subscription}]. */}}
+{{/* Subscriptions whose backlog a pool works off, as JSON: [{lane, subscription}]. Takes what stoq.pools says, and tenants. */}}
 {{- define "stoq.backlogs" -}}
 {{- $found := list -}}
 {{- if eq .role "worker" -}}
-{{- $found = list (dict "lane" "roots" "subscription" "workers") (dict "lane" "children" "subscription" "workers") -}}
+{{- $tenants := .pool.tenants | default (prepend .tenants "default") -}}
+{{- range $tenant := $tenants -}}
+{{- range $lane := list "roots" "children" -}}
+{{- $found = append $found (dict "lane" (eq $tenant "default" | ternary $lane (printf "%s.%s" $lane $tenant)) "subscription" "workers") -}}
+{{- end -}}
+{{- end -}}
 {{- else if eq .role "connector" -}}
 {{- range $plugin := .pool.plugins -}}
 {{- $found = append $found (dict "lane" "results" "subscription" $plugin) -}}
@@ -16,12 +21,12 @@
 {{- $scaling := .root.Values.autoscaling -}}
 {{- $messages := .one.pool.autoscaling.messages -}}
 {{- $auth := include "stoq.fullname" .root -}}
-{{- range $backlog := include "stoq.backlogs" .one | fromJsonArray }}
+{{- range $backlog := include "stoq.backlogs" (set .one "tenants" $scaling.tenants) | fromJsonArray }}
 {{- $lane := printf "%s.%s" $scaling.prefix $backlog.lane }}
 {{- $queue := printf "%s.%s" $lane $backlog.subscription }}
 {{- if eq $scaling.broker "rabbitmq" }}
 - type: rabbitmq
-  name: {{ $backlog.lane }}-{{ $backlog.subscription }}
+  name: {{ $backlog.lane | replace "." "-" }}-{{ $backlog.subscription }}
   metadata:
     protocol: {{ $scaling.rabbitmq.protocol }}
     queueName: {{ $queue | quote }}
@@ -30,7 +35,7 @@
   authenticationRef: {name: {{ $auth }}}
 {{- else if eq $scaling.broker "kafka" }}
 - type: kafka
-  name: {{ $backlog.lane }}-{{ $backlog.subscription }}
+  name: {{ $backlog.lane | replace "." "-" }}-{{ $backlog.subscription }}
   metadata:
     bootstrapServers: {{ join "," $scaling.kafka.servers | quote }}
     topic: {{ $lane | quote }}
@@ -45,7 +50,7 @@
   {{- end }}
 {{- else }}
 - type: gcp-pubsub
-  name: {{ $backlog.lane }}-{{ $backlog.subscription }}
+  name: {{ $backlog.lane | replace "." "-" }}-{{ $backlog.subscription }}
   metadata:
     subscriptionName: {{ printf "projects/%s/subscriptions/%s" $scaling.pubsub.project $queue | quote }}
     mode: SubscriptionSize
