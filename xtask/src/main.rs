@@ -2,6 +2,7 @@
 
 mod book;
 mod chaos;
+mod dist;
 mod fixtures;
 mod fuzz;
 mod services;
@@ -20,6 +21,7 @@ cargo xtask <command>
 
   chaos [--broker <B>] [--roots <N>] [--seconds <S>] [--seed <N>]
                                       break everything under a fleet, and look whether anything was lost
+  dist [--program <PATH>]             what a release hands out, in target/dist: archive, licences, bill of materials
   fixtures                            write tests/fixtures again, byte for byte
   fuzz [--seconds <N>] [<TARGET>...]  run fuzz targets, all unless named, 60 seconds each unless said
   schemas                             write helm/schemas again, from what Kubernetes and others publish
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let done: Result<()> = match command.as_deref() {
         Some("chaos") => chaos::run(root, &rest),
+        Some("dist") => dist::run(root, &rest),
         Some("fixtures") => fixtures::write_all(),
         Some("fuzz") => fuzz::run(root, &rest),
         Some("schemas") => ship::schemas::write(root),

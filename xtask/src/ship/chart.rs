@@ -29,6 +29,7 @@ const REFUSED: &[(&str, &str)] = &[
 
 /// Checks the chart with all of its examples.
 pub(crate) fn check(root: &Path) -> Result<()> {
+    versions(root)?;
     let helm = services::go_program("helm")?;
     let conform = services::go_program("kubeconform")?;
     let mut examples: Vec<PathBuf> =
@@ -52,6 +53,21 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         let text = format!("{error:#}");
         ensure!(text.contains(named) && text.contains("schema"), "of {given} is only said:\n{text}");
     }
+    Ok(())
+}
+
+/// The chart is of the program's version, and so are the compose files' images.
+fn versions(root: &Path) -> Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    let named: Value = serde_yaml_ng::from_str(&fs::read_to_string(root.join(CHART).join("Chart.yaml"))?)?;
+    for key in ["version", "appVersion"] {
+        ensure!(named[key].as_str() == Some(version), "{CHART}/Chart.yaml: {key} is not {version}");
+    }
+    let compose = fs::read_to_string(root.join("docker/compose.yaml"))?;
+    ensure!(
+        compose.contains(&format!("image: stoq:{version}\n")),
+        "docker/compose.yaml: the image is not stoq:{version}"
+    );
     Ok(())
 }
 
