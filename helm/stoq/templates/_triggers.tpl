@@ -48,13 +48,22 @@
   {{- if $scaling.kafka.secret }}
   authenticationRef: {name: {{ $auth }}}
   {{- end }}
-{{- else }}
+{{- else if eq $scaling.pubsub.trigger "gcp-pubsub" }}
 - type: gcp-pubsub
   name: {{ $backlog.lane | replace "." "-" }}-{{ $backlog.subscription }}
   metadata:
     subscriptionName: {{ printf "projects/%s/subscriptions/%s" $scaling.pubsub.project $queue | quote }}
     mode: SubscriptionSize
     value: {{ $messages | quote }}
+  authenticationRef: {name: {{ $auth }}}
+{{- else }}
+- type: prometheus
+  name: {{ $backlog.lane | replace "." "-" }}-{{ $backlog.subscription }}
+  metadata:
+    # Cloud Monitoring, which answers as a Prometheus does.
+    serverAddress: {{ printf "https://monitoring.googleapis.com/v1/projects/%s/location/global/prometheus" $scaling.pubsub.project | quote }}
+    query: {{ printf "sum(pubsub_googleapis_com:subscription_num_undelivered_messages{subscription_id=%q})" $queue | quote }}
+    threshold: {{ $messages | quote }}
   authenticationRef: {name: {{ $auth }}}
 {{- end }}
 {{- end }}

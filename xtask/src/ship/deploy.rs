@@ -31,7 +31,10 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     dashboards(root, &recorded)?;
     let conform = services::go_program("kubeconform")?;
     for file in files(&root.join(MANIFESTS), "yaml")? {
-        chart::conforms(root, &conform, &fs::read_to_string(&file)?).with_context(|| file.display().to_string())?;
+        let text = fs::read_to_string(&file)?;
+        chart::conforms(root, &conform, &text).with_context(|| file.display().to_string())?;
+        let problems: Vec<String> = chart::objects(&text)?.iter().flat_map(chart::triggers).collect();
+        ensure!(problems.is_empty(), "{}: {}", file.display(), problems.join("\n  "));
     }
     Ok(())
 }
