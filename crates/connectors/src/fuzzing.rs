@@ -4,12 +4,13 @@ use stoq_api::plugin::Item;
 use stoq_api::queue::Message;
 
 use crate::common::lane::{BATCH_HEADER, MAX_ITEMS, pack, unpack};
+use crate::splunk::reply::{Answer, answer, is_acknowledged};
 
 /// A target: takes whatever the fuzzer made.
 type Target = fn(&[u8]);
 
 /// Every target by the name of its file.
-pub const TARGETS: [(&str, Target); 1] = [("lane_unpack", lane_unpack)];
+pub const TARGETS: [(&str, Target); 2] = [("lane_unpack", lane_unpack), ("splunk_reply", splunk_reply)];
 
 /// Whatever lies on the result lane is read or refused, and what was read is read the same when it is packed again. Data
 /// up to the first line feed are the batch header; without one, there is none.
@@ -31,4 +32,24 @@ pub fn lane_unpack(data: &[u8]) {
 
 fn flat(items: &[Item]) -> Vec<(&str, &[u8])> {
     items.iter().map(|i| (i.id.as_str(), &i.json[..])).collect()
+}
+
+/// Whatever answers in Splunk's place: only 2xx counts as taken, with a number where one is wanted, and only a JSON object
+/// that says yes to a number counts as its acknowledgement. The first two bytes are the status and whether a number is
+/// wanted.
+///
+/// # Panics
+/// That does not hold.
+pub fn splunk_reply(data: &[u8]) {
+    let [status, wanted, body @ ..] = data else { return };
+    let (status, wanted) = (100 + 2 * u16::from(*status), wanted % 2 == 1);
+    if let Answer::Taken(number) = answer(status, body, wanted) {
+        assert!((200..300).contains(&status) && number.is_some() == wanted, "status {status}: {number:?}");
+    }
+    for number in [0, 7, u64::MAX] {
+        if is_acknowledged(body, number) {
+            let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+            assert_eq!(body["acks"][number.to_string()], true);
+        }
+    }
 }
