@@ -23,3 +23,9 @@ fn each_shipped_configuration_is_usable() {
         );
     }
 }
+
+#[test]
+fn a_scan_makes_its_own_lanes_where_a_fleet_must_not() {
+    let sample = fixture("hello.sh");
+    run(stoq(&["scan", "--set", "fleet.declare=false", text(&sample)])).expect(0);
+}

@@ -93,7 +93,8 @@ impl Base {
         Ok(wait_for("the ledger", shutdown, async || self.links.ledger.check().await).await?
             && wait_for("the payload store", shutdown, async || self.links.store.check().await).await?
             && wait_for("the lanes", shutdown, async || {
-                if self.loaded.settings.fleet.declare {
+                // Lanes that nobody else sees are always one's own to make.
+                if self.loaded.settings.fleet.declare || !self.is_fleet() {
                     lanes.declare(connectors).await
                 } else {
                     self.found(connectors).await
