@@ -197,7 +197,7 @@ struct Outside;
 
 #[async_trait]
 impl ExternalWorker for Outside {
-    async fn scan(&self, content: &Content, _meta: &PayloadMeta) -> ExternalOutput {
+    async fn scan(&self, content: &Content, _meta: &PayloadMeta, _tenant: Option<&str>) -> ExternalOutput {
         if matches!(content, Content::Bytes(bytes) if bytes.starts_with(KILLS_PROCESS)) {
             tokio::time::sleep(BEFORE_DEATH).await;
             std::process::abort();

@@ -168,6 +168,11 @@ impl Fleet {
         this
     }
 
+    /// A client with which to look at the fleet's own queues.
+    pub(crate) fn broker_client(&self) -> Arc<dyn stoq_api::queue::Broker> {
+        self.broker.client(PREFIX)
+    }
+
     /// A path that all roles share.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

@@ -185,8 +185,9 @@ pub trait Connector: Send + Sync {
 /// A worker that runs beside the slots: it drives a tool slot, a foreign interpreter or a remote service.
 #[async_trait]
 pub trait ExternalWorker: Send + Sync {
-    /// Scans one payload. What the tool said is hostile and was bounded by whoever ran it.
-    async fn scan(&self, content: &Content, meta: &PayloadMeta) -> ExternalOutput;
+    /// Scans one payload of a tenant, or of none. What the tool said is hostile and was bounded by whoever ran it. What
+    /// has seen payloads of one tenant must not be used for another's.
+    async fn scan(&self, content: &Content, meta: &PayloadMeta, tenant: Option<&str>) -> ExternalOutput;
 }
 
 /// What an [`ExternalWorker`] answers.

@@ -141,6 +141,7 @@ fn item(fetch: &Fetch, header: &Header) -> JobItem {
         header: serde_json::to_vec(header).map(Bytes::from).unwrap_or_default(),
         content: fetch.content.clone(),
         remaining: fetch.remaining,
+        tenant: fetch.task.scan.tenant.as_deref().map(Into::into),
     }
 }
 

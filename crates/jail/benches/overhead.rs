@@ -136,6 +136,7 @@ fn life(header: &'static [u8], content: &Bytes, payloads: usize, batch: usize, c
                     header: Bytes::from_static(header),
                     content: Content::Bytes(content.clone()),
                     remaining: Remaining { children: CHILDREN as u64, bytes: 1 << 30 },
+                    tenant: None,
                 };
                 let answers = pool.run(vec![item; batch]).await;
                 assert!(answers.iter().all(|a| a.report.is_some()));

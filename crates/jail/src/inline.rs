@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,9 +17,9 @@ use stoq_api::scanner::{Remaining, Sink, Spent};
 
 use crate::children::{Children, Refused};
 use crate::error::JailError;
-use crate::job::{Answer, JobItem, Runner, StopReason, Stopped};
+use crate::job::{Answer, JobItem, Runner, Sharing, StopReason, Stopped};
 use crate::memfd::{Map, Sealed};
-use crate::pool::queue::{Queue, Taken};
+use crate::pool::queue::{Batch, Queue, Taken};
 use crate::pool::{MAX_DEATHS, unanswered};
 use crate::protocol::{MAX_INLINE, encode_meta};
 use crate::work::{Builder, Hello, Item, Wire, Workload};
@@ -35,20 +35,27 @@ pub struct Inline {
 }
 
 impl Inline {
-    /// Builds the workload and starts `threads` threads, at least one. Children that are too many for memory go to
+    /// Builds the workload and starts `threads` threads, at least one, and some more for those who share them. Children that are too many for memory go to
     /// `spool_dir`.
     ///
     /// # Errors
     /// The workload cannot be built, or threads cannot be had.
-    pub fn start(builder: Builder, config: &[u8], threads: usize, spool_dir: PathBuf) -> Result<Self, JailError> {
+    pub fn start(
+        builder: Builder,
+        config: &[u8],
+        threads: usize,
+        spool_dir: PathBuf,
+        sharing: &Sharing,
+    ) -> Result<Self, JailError> {
         tempfile::tempfile_in(&spool_dir).map_err(JailError::start("a file in the spool directory"))?;
         let Hello { workload, message } = builder(config).map_err(JailError::Build)?;
         let workload: Arc<dyn Workload> = workload.into();
         // One item at a time: there is no hand-over whose price a batch would share.
-        let queue = Arc::new(Queue::new(1, 0));
+        let threads = threads.max(1);
+        let queue = Arc::new(Queue::new(1, 0, threads, sharing));
         let spool_dir: Arc<Path> = spool_dir.into();
         let mut inline = Self { queue, threads: Vec::new(), hello: message.into() };
-        for n in 0..threads.max(1) {
+        for n in 0..threads + sharing.further(threads) {
             let worker = Worker {
                 workload: Arc::clone(&workload),
                 queue: Arc::clone(&inline.queue),
@@ -96,11 +103,13 @@ impl Worker {
     fn run(self) {
         loop {
             match self.queue.take(IDLE) {
-                Taken::Batch(jobs) => {
+                Taken::Batch(Batch { jobs, turn, .. }) => {
+                    let started = Instant::now();
                     for job in jobs.into_iter().filter(|job| !job.is_cancelled()) {
                         let answer = self.item(&job.item);
                         job.answer(answer);
                     }
+                    self.queue.ended(turn, started.elapsed());
                 }
                 Taken::Nothing => {}
                 Taken::Closed => return,

@@ -1,5 +1,6 @@
 //! What the engine hands to the jail and what it gets back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +18,34 @@ pub struct JobItem {
     pub content: Content,
     /// What the scan's budgets leave for its children.
     pub remaining: Remaining,
+    /// Whose payload it is. A process that has seen one tenant's payloads never sees another's.
+    pub tenant: Tenant,
+}
+
+/// A tenant's name; `None` for payloads that are nobody's in particular.
+pub type Tenant = Option<Arc<str>>;
+
+/// Who shares the slots, and in which parts while several want more than there is.
+#[derive(Clone, Debug)]
+pub struct Sharing {
+    /// The weight of items without a tenant, and of those of tenants that are not named here.
+    pub plain: u32,
+    /// The weight of each tenant, by name.
+    pub tenants: Vec<(Arc<str>, u32)>,
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Self { plain: 1, tenants: Vec::new() }
+    }
+}
+
+impl Sharing {
+    /// Further slots that may be at work for a moment, beside `slots`: a tenant that has had less than its share so far
+    /// need not wait until a long item of another one ends.
+    pub(crate) fn further(&self, slots: usize) -> usize {
+        self.tenants.len().min((slots / 4).max(1))
+    }
 }
 
 /// What came back for one item, in full: after a death nothing of a slot's earlier answers is used.

@@ -51,7 +51,7 @@ mod sys;
 pub use children::{MAX_CHILDREN, MAX_IN_MEMORY};
 pub use error::JailError;
 pub use inline::Inline;
-pub use job::{Answer, Child, JobItem, Limits, Runner, StopReason, Stopped};
+pub use job::{Answer, Child, JobItem, Limits, Runner, Sharing, StopReason, Stopped, Tenant};
 pub use pool::{MAX_DEATHS, Pool, PoolConfig};
 pub use protocol::{MAX_EXCLUDED, MAX_HEADER, MAX_INLINE, MAX_ITEMS, MAX_META, MAX_META_TOTAL};
 pub use sandbox::{Applied, Mode};

@@ -23,7 +23,7 @@ use self::slot::Slot;
 pub use self::worker::MAX_DEATHS;
 use self::worker::Worker;
 use crate::error::JailError;
-use crate::job::{Answer, JobItem, Limits, Runner, StopReason, Stopped};
+use crate::job::{Answer, JobItem, Limits, Runner, Sharing, StopReason, Stopped};
 use crate::protocol::{MAX_INLINE, MAX_ITEMS};
 use crate::sandbox::{Applied, Mode, Rules};
 use crate::spawn::{ForkServer, Keeper};
@@ -51,6 +51,9 @@ pub struct PoolConfig {
     pub mode: Mode,
     /// Least level of Landlock; 0 takes a kernel without it.
     pub landlock_min: u8,
+    /// Who shares the slots. With tenants some more of them may be at work for a moment, and processes stay around for
+    /// several tenants.
+    pub sharing: Sharing,
 }
 
 impl Default for PoolConfig {
@@ -64,6 +67,7 @@ impl Default for PoolConfig {
             spool_dir: std::env::temp_dir(),
             mode: Mode::Require,
             landlock_min: 0,
+            sharing: Sharing::default(),
         }
     }
 }
@@ -112,7 +116,7 @@ impl Pool {
         let server = ForkServer::start(&keeper, &rules, &workload_config)?;
         let applied = probe(&server, &config.limits)?;
         let shared = Arc::new(Shared {
-            queue: Queue::new(config.batch_items, config.batch_bytes as u64),
+            queue: Queue::new(config.batch_items, config.batch_bytes as u64, config.slots, &config.sharing),
             config,
             rules,
             keeper,
@@ -121,7 +125,8 @@ impl Pool {
             closing: AtomicBool::new(false),
         });
         let mut pool = Self { shared, applied, threads: Vec::new() };
-        for n in 0..pool.shared.config.slots {
+        let PoolConfig { slots, sharing, .. } = &pool.shared.config;
+        for n in 0..slots + sharing.further(*slots) {
             let worker = Worker::new(Arc::clone(&pool.shared));
             let thread = thread::Builder::new().name(format!("slot-{n}")).spawn(move || worker.run());
             pool.threads.push(thread.map_err(JailError::start("a slot's thread"))?);

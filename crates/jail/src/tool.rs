@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 pub(crate) use self::helper::{MARKER, become_tool};
 use self::session::Session;
 use crate::error::JailError;
-use crate::job::{StopReason, Stopped};
+use crate::job::{StopReason, Stopped, Tenant};
 use crate::sandbox::Mode;
 use crate::spawn::Keeper;
 
@@ -161,8 +161,8 @@ struct Inner {
     profile: ToolProfile,
     keeper: Keeper,
     turns: Semaphore,
-    /// Processes of a conversation that wait for their next payload.
-    idle: Mutex<Vec<Session>>,
+    /// Processes of a conversation that wait for their tenant's next payload; those that were used last at the end.
+    idle: Mutex<Vec<(Tenant, Session)>>,
 }
 
 impl Tool {
@@ -197,41 +197,53 @@ impl Tool {
         Ok(Self(Arc::new(Inner { profile, keeper, turns, idle: Mutex::new(Vec::new()) })))
     }
 
-    /// Runs the tool over one payload, when it is its turn.
+    /// Runs the tool over one payload of a tenant, or of none, when it is its turn. No process sees payloads of two.
     ///
     /// # Errors
     /// It was stopped, or could not be run. A tool that fails over a payload by its exit code is an answer, not an error.
-    pub async fn run(&self, content: &Content) -> Result<ToolOutput, ToolStop> {
+    pub async fn run(&self, content: &Content, tenant: Option<&str>) -> Result<ToolOutput, ToolStop> {
         let closed = || ToolStop::Unavailable(JailError::Config("the tool was shut down"));
         let _turn = self.0.turns.acquire().await.map_err(|_| closed())?;
-        let (inner, content) = (Arc::clone(&self.0), content.clone());
+        let (inner, content, tenant) = (Arc::clone(&self.0), content.clone(), tenant.map(Into::into));
         // As many blocking threads as there are turns; each does little but wait for its process.
-        tokio::task::spawn_blocking(move || inner.run(&content)).await.map_err(|_| closed())?
+        tokio::task::spawn_blocking(move || inner.run(&content, &tenant)).await.map_err(|_| closed())?
     }
 }
 
 impl Inner {
-    fn run(&self, content: &Content) -> Result<ToolOutput, ToolStop> {
+    fn run(&self, content: &Content, tenant: &Tenant) -> Result<ToolOutput, ToolStop> {
         let Some(conversation) = &self.profile.conversation else {
             return session::run_once(&self.profile, &self.keeper, content);
         };
         // A process that has seen other payloads may have been spoilt by them: only a fresh one's failure counts.
-        let used = self.idle.lock().pop();
-        if let Some(mut session) = used
+        if let Some(mut session) = self.used(tenant)
             && let Ok(output) = session.ask(&self.profile, conversation, content)
         {
-            self.keep(session, conversation);
+            self.keep(tenant, session, conversation);
             return Ok(output);
         }
         let mut session = Session::start(&self.profile, &self.keeper)?;
         let output = session.ask(&self.profile, conversation, content)?;
-        self.keep(session, conversation);
+        self.keep(tenant, session, conversation);
         Ok(output)
     }
 
-    fn keep(&self, session: Session, conversation: &Conversation) {
+    /// A process that has seen payloads of this tenant and of no other.
+    fn used(&self, tenant: &Tenant) -> Option<Session> {
+        let mut idle = self.idle.lock();
+        let place = idle.iter().rposition(|(of, _)| of == tenant)?;
+        Some(idle.remove(place).1)
+    }
+
+    /// Keeps a process for later: as many as may run at the same time, whoever they are for.
+    fn keep(&self, tenant: &Tenant, session: Session, conversation: &Conversation) {
         if session.payloads < conversation.payloads && !session.is_worn(&self.profile.limits) {
-            self.idle.lock().push(session);
+            let mut idle = self.idle.lock();
+            idle.push((tenant.clone(), session));
+            let unused = (idle.len() > self.profile.slots).then(|| idle.remove(0));
+            drop(idle);
+            // It ends here, and others need not wait for that.
+            drop(unused);
         }
     }
 }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use stoq_api::fault::FaultKind;
 use stoq_api::outcome::RunStatus;
@@ -34,6 +34,7 @@ struct Families {
     in_flight: IntGaugeVec,
     seconds: HistogramVec,
     slot_kills: IntCounterVec,
+    slot_seconds: CounterVec,
     lane_depth: IntGaugeVec,
     lane_age: GaugeVec,
     rules: IntGaugeVec,
@@ -82,6 +83,12 @@ impl Families {
                 "jailed processes that died or were killed",
                 &["reason"],
             ),
+            slot_seconds: counter_of_seconds(
+                &registry,
+                "stoq_slot_seconds_total",
+                "time that slots were at work, by whose payloads they worked on",
+                &["tenant"],
+            ),
             lane_depth: gauge(
                 &registry,
                 "stoq_lane_messages",
@@ -111,7 +118,7 @@ impl Families {
     /// The names of all families of our own, whether they have series yet or not.
     #[cfg(test)]
     fn names(&self) -> Vec<String> {
-        let all: [&dyn Collector; 15] = [
+        let all: [&dyn Collector; 16] = [
             &self.taken,
             &self.responses,
             &self.dead,
@@ -122,6 +129,7 @@ impl Families {
             &self.in_flight,
             &self.seconds,
             &self.slot_kills,
+            &self.slot_seconds,
             &self.lane_depth,
             &self.lane_age,
             &self.rules,
@@ -163,6 +171,13 @@ fn counted(registry: &Registry, name: &str, help: &str) -> IntCounter {
 #[expect(clippy::expect_used, reason = "names are literals of this file, all of them made in one test")]
 fn single(registry: &Registry, name: &str, help: &str) -> IntGauge {
     let family = IntGauge::new(name, help).expect("a valid name");
+    register(registry, family.clone());
+    family
+}
+
+#[expect(clippy::expect_used, reason = "names are literals of this file, all of them made in one test")]
+fn counter_of_seconds(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> CounterVec {
+    let family = CounterVec::new(Opts::new(name, help), labels).expect("a valid name");
     register(registry, family.clone());
     family
 }
@@ -368,6 +383,11 @@ impl ErrorKind {
 /// A jailed process died or was killed, for one of the jail's few reasons.
 pub fn slot_killed(reason: &'static str) {
     FAMILIES.slot_kills.with_label_values(&[reason]).inc();
+}
+
+/// A slot was at work for a tenant.
+pub fn slot_time(tenant: &str, took: Duration) {
+    FAMILIES.slot_seconds.with_label_values(&[tenant]).inc_by(took.as_secs_f64());
 }
 
 /// What waits on a lane and what is held, and since when the oldest waits, where that is known.

@@ -85,11 +85,6 @@ impl Shares {
         waiting.into_iter().min_by_key(|party| self.place(*party))
     }
 
-    /// The party has used no more than its share so far.
-    pub fn is_in_credit(&self, party: usize) -> bool {
-        self.parties[party].clock <= self.now
-    }
-
     /// The party begins to use something.
     pub fn begin(&mut self, party: usize) -> Turn {
         self.begun += 1;

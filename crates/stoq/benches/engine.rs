@@ -23,7 +23,7 @@ use stoq_api::{Budgets, Content, Fault, PayloadMeta, RequestMeta};
 use stoq_engine::intake::{Intake, IntakeSettings};
 use stoq_engine::rules::Rules;
 use stoq_engine::{Lanes, Links, Plan, PlannedPlugin, Settings, Surroundings, TenantLanes, Worker, rounds};
-use stoq_jail::{Inline, Pool, PoolConfig, Runner};
+use stoq_jail::{Inline, Pool, PoolConfig, Runner, Sharing};
 use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
 use tokio_util::sync::CancellationToken;
 
@@ -105,7 +105,7 @@ fn engine(corpus: &[Bytes], jail: bool) {
     let runner: Arc<dyn Runner> = if jail {
         Arc::new(Pool::start(PoolConfig { slots: 2, ..PoolConfig::default() }, config.into()).unwrap())
     } else {
-        Arc::new(Inline::start(build, &config, 2, std::env::temp_dir()).unwrap())
+        Arc::new(Inline::start(build, &config, 2, std::env::temp_dir(), &Sharing::default()).unwrap())
     };
     runtime.block_on(run(corpus, &plan, runner));
 }

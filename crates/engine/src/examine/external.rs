@@ -25,7 +25,7 @@ pub(super) async fn run_all(
         let worker = around.externals.get(&plugin)?;
         Some(async move {
             let started = Instant::now();
-            let mut output = worker.scan(&fetch.content, meta).await;
+            let mut output = worker.scan(&fetch.content, meta, fetch.task.scan.tenant.as_deref()).await;
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             let status = output.status.unwrap_or(RunStatus::Ok);
             let result = output.results.take();

@@ -1,13 +1,21 @@
 //! Jobs that wait for a slot.
+//!
+//! Each tenant has a line of its own, and the lines are served by weight, over the time that slots were at work for
+//! them. A batch never holds items of two tenants.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use stoq_runtime::metrics;
+use stoq_runtime::shares::{Shares, Turn};
 use tokio::sync::oneshot;
 
-use crate::job::{Answer, JobItem};
+use crate::job::{Answer, JobItem, Sharing, Tenant};
+
+/// What the time of items without a tenant is counted under.
+const PLAIN: &str = "default";
 
 /// One item, and whom to answer.
 pub(crate) struct Job {
@@ -31,19 +39,39 @@ pub(crate) struct Queue {
     wake: Condvar,
     max_items: usize,
     max_bytes: u64,
+    /// Batches that may be at work whoever they are for.
+    slots: usize,
+    /// What each line is called in metrics.
+    names: Vec<Arc<str>>,
 }
 
-#[derive(Default)]
 struct State {
-    ready: VecDeque<Job>,
+    /// The first for items without a tenant, or with one that has no line.
+    lines: Vec<Line>,
+    shares: Shares,
+    running: usize,
     idle: usize,
     closed: bool,
+}
+
+/// A tenant's items.
+#[derive(Default)]
+struct Line {
+    ready: VecDeque<Job>,
+    running: usize,
+}
+
+/// Items of one tenant that go to a slot together. Whoever took it says when it has ended.
+pub(crate) struct Batch {
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) tenant: Tenant,
+    pub(crate) turn: Turn,
 }
 
 /// What a slot's thread finds to do.
 pub(crate) enum Taken {
     /// These, as one batch.
-    Batch(Vec<Job>),
+    Batch(Batch),
     /// Nothing for now.
     Nothing,
     /// Nothing ever again.
@@ -72,9 +100,36 @@ impl Job {
     }
 }
 
+impl State {
+    /// Whose batch may begin next. Beside the slots that are there for all, a tenant that has none at work may begin one
+    /// at once if it is further behind than all others that have or want one, and if a thread is left for it.
+    fn next(&self, slots: usize) -> Option<usize> {
+        let waits = |place: &usize| !self.lines[*place].ready.is_empty();
+        let next = self.shares.next((0..self.lines.len()).filter(waits))?;
+        if self.running < slots {
+            return Some(next);
+        }
+        let active = |place: &usize| waits(place) || self.lines[*place].running > 0;
+        let behind = self.shares.next((0..self.lines.len()).filter(active)) == Some(next);
+        (behind && self.lines[next].running == 0).then_some(next)
+    }
+}
+
 impl Queue {
-    pub(crate) fn new(max_items: usize, max_bytes: u64) -> Self {
-        Self { state: Mutex::new(State::default()), wake: Condvar::new(), max_items, max_bytes }
+    /// A queue for so many slots, whose batches have at most `max_items` and, unless it is one item, `max_bytes`.
+    pub(crate) fn new(max_items: usize, max_bytes: u64, slots: usize, sharing: &Sharing) -> Self {
+        let weights = std::iter::once(sharing.plain).chain(sharing.tenants.iter().map(|(_, weight)| *weight));
+        let shares = Shares::new(weights);
+        let lines = (0..shares.len()).map(|_| Line::default()).collect();
+        let named = sharing.tenants.iter().map(|(name, _)| Arc::clone(name));
+        let names = std::iter::once(Arc::from(PLAIN)).chain(named).collect();
+        let state = State { lines, shares, running: 0, idle: 0, closed: false };
+        Self { state: Mutex::new(state), wake: Condvar::new(), max_items, max_bytes, slots, names }
+    }
+
+    fn line(&self, tenant: &Tenant) -> usize {
+        let named = tenant.as_ref().and_then(|tenant| self.names.iter().skip(1).position(|name| name == tenant));
+        named.map_or(0, |place| place + 1)
     }
 
     /// Puts a call's items in line; their answers come out of what is returned.
@@ -86,11 +141,15 @@ impl Queue {
         let group = Arc::new(Group(Mutex::new(Waiting { answers: empty, left: n, reply: Some(reply) })));
         let mut state = self.state.lock();
         if !state.closed {
-            state.ready.extend(items.into_iter().enumerate().map(|(index, item)| Job {
-                item,
-                index,
-                group: Arc::clone(&group),
-            }));
+            for (index, item) in items.into_iter().enumerate() {
+                let place = self.line(&item.tenant);
+                let line = &mut state.lines[place];
+                let back = line.ready.is_empty() && line.running == 0;
+                line.ready.push_back(Job { item, index, group: Arc::clone(&group) });
+                if back {
+                    state.shares.come_back(place);
+                }
+            }
         }
         for _ in 0..n.min(state.idle) {
             self.wake.notify_one();
@@ -98,32 +157,50 @@ impl Queue {
         answers
     }
 
-    /// Takes a batch: whatever is ready, shared fairly with the slots that are idle, within the limits of a batch.
-    /// Waits at most `time` for the first job and never for a second.
+    /// Takes a batch of whoever is next: what is ready of it, shared fairly with the slots that are idle, within the limits
+    /// of a batch. Waits at most `time` for the first job and never for a second.
     pub(crate) fn take(&self, time: Duration) -> Taken {
         let mut state = self.state.lock();
-        if state.ready.is_empty() && !state.closed {
+        if !state.closed && state.next(self.slots).is_none() {
             state.idle += 1;
-            self.wake.wait_while_for(&mut state, |s| s.ready.is_empty() && !s.closed, time);
+            self.wake.wait_while_for(&mut state, |s| !s.closed && s.next(self.slots).is_none(), time);
             state.idle -= 1;
         }
-        let share = state.ready.len().div_ceil(state.idle + 1).min(self.max_items);
-        let mut batch = Vec::with_capacity(share);
+        let Some(place) = state.next(self.slots) else {
+            return if state.closed { Taken::Closed } else { Taken::Nothing };
+        };
+        let free = self.slots.saturating_sub(state.running + 1).min(state.idle);
+        let line = &mut state.lines[place];
+        let share = line.ready.len().div_ceil(free + 1).min(self.max_items);
+        let tenant = line.ready.front().and_then(|job| job.item.tenant.clone());
+        let mut jobs = Vec::with_capacity(share);
         let mut bytes = 0_u64;
-        while batch.len() < share
-            && let Some(next) = state.ready.front()
+        while jobs.len() < share
+            && let Some(next) = line.ready.front().filter(|next| next.item.tenant == tenant)
         {
             bytes = bytes.saturating_add(next.item.content.len()).saturating_add(next.item.header.len() as u64);
-            if bytes > self.max_bytes && !batch.is_empty() {
+            if bytes > self.max_bytes && !jobs.is_empty() {
                 break;
             }
-            batch.extend(state.ready.pop_front());
+            jobs.extend(line.ready.pop_front());
         }
-        match batch.is_empty() {
-            true if state.closed => Taken::Closed,
-            true => Taken::Nothing,
-            false => Taken::Batch(batch),
-        }
+        line.running += 1;
+        state.running += 1;
+        let turn = state.shares.begin(place);
+        Taken::Batch(Batch { jobs, tenant, turn })
+    }
+
+    /// A batch has ended, after a slot worked on it for so long.
+    pub(crate) fn ended(&self, turn: Turn, took: Duration) {
+        let place = turn.party();
+        let mut state = self.state.lock();
+        state.lines[place].running -= 1;
+        state.running -= 1;
+        state.shares.end(turn, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        drop(state);
+        metrics::slot_time(&self.names[place], took);
+        // Usually whoever calls this takes the next batch, but what it may not take another may.
+        self.wake.notify_one();
     }
 
     /// No more jobs: the threads that take them end.
@@ -131,8 +208,11 @@ impl Queue {
         let mut state = self.state.lock();
         state.closed = true;
         // Nobody waits for these: a pool is dropped only when no call borrows it.
-        state.ready.clear();
+        state.lines.iter_mut().for_each(|line| line.ready.clear());
         drop(state);
         self.wake.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,12 +7,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Shared;
-use super::queue::{Job, Taken};
+use super::queue::{Batch, Job, Taken};
 use super::slot::{Death, Slot, Terms};
-use crate::job::{Answer, JobItem, StopReason, Stopped};
+use crate::job::{Answer, JobItem, StopReason, Stopped, Tenant};
 use crate::memfd::Sealed;
 use crate::protocol::request::{Body, Outgoing};
 use crate::protocol::{MAX_EXCLUDED, MAX_HEADER, MAX_INLINE};
@@ -27,28 +27,44 @@ const START_WAIT: Duration = Duration::from_millis(50);
 /// A slot is replaced when it has used this much of its whole CPU time, so that the kernel's limit never strikes an
 /// honest one: an item cannot use the rest.
 const CPU_SHARE: u32 = 2;
+/// Slots that a thread keeps for later, of so many tenants: a new process for each change of tenants costs more than the
+/// batch that it is for. Those that were used last stay.
+const KEPT: usize = 4;
 
 /// The thread's state.
 pub(super) struct Worker {
     shared: Arc<Shared>,
-    slot: Option<(Slot, u64)>,
+    /// Whose batch it is at.
+    tenant: Tenant,
+    /// At most one for each tenant; what was used last is at the end.
+    kept: Vec<Kept>,
+}
+
+/// A slot that waits for its tenant's next batch.
+struct Kept {
+    tenant: Tenant,
+    slot: Slot,
+    generation: u64,
 }
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, slot: None }
+        Self { shared, tenant: None, kept: Vec::new() }
     }
 
     pub(super) fn run(mut self) {
         self.prepare_slot();
         loop {
             match self.shared.queue.take(IDLE) {
-                Taken::Batch(jobs) => {
+                Taken::Batch(Batch { jobs, tenant, turn }) => {
+                    let started = Instant::now();
+                    self.tenant = tenant;
                     // A bug of ours over one batch must not cost the pool a thread: its callers are told that there is no
                     // answer when their jobs are dropped, and the panic hook has said where.
                     if catch_unwind(AssertUnwindSafe(|| self.batch(jobs))).is_err() {
-                        self.slot = None;
+                        self.drop_slot();
                     }
+                    self.shared.queue.ended(turn, started.elapsed());
                 }
                 Taken::Nothing => self.look_after(),
                 Taken::Closed => return,
@@ -59,20 +75,43 @@ impl Worker {
     /// Has a slot ready before it is needed.
     fn prepare_slot(&mut self) {
         match self.shared.fork() {
-            Ok(slot) => self.slot = Some(slot),
+            Ok((slot, generation)) => self.keep(slot, generation),
             Err(error) => tracing::warn!(%error, "cannot prepare a slot"),
         }
     }
 
+    /// Looks after what is kept. A slot is ready for whoever was here last.
     fn look_after(&mut self) {
-        let Some((slot, generation)) = &mut self.slot else { return self.prepare_slot() };
-        if *generation != self.shared.generation() {
-            self.slot = None;
+        let current = self.shared.generation();
+        self.kept.retain_mut(|kept| {
+            let rests = kept.slot.rests();
+            if !rests {
+                tracing::warn!("a slot was busy or gone while nothing was asked of it; it is replaced");
+            }
+            rests && kept.generation == current
+        });
+        if self.kept.is_empty() {
             self.prepare_slot();
-        } else if !slot.rests() {
-            tracing::warn!("a slot was busy or gone while nothing was asked of it; it is replaced");
-            self.slot = None;
         }
+    }
+
+    /// Keeps a slot for the tenant that this thread is at.
+    fn keep(&mut self, slot: Slot, generation: u64) {
+        if self.kept.len() == KEPT {
+            self.kept.remove(0);
+        }
+        self.kept.push(Kept { tenant: self.tenant.clone(), slot, generation });
+    }
+
+    /// The slot that is kept for the tenant that this thread is at, if there is one.
+    fn take_slot(&mut self) -> Option<(Slot, u64)> {
+        let place = self.kept.iter().position(|kept| kept.tenant == self.tenant)?;
+        let Kept { slot, generation, .. } = self.kept.remove(place);
+        Some((slot, generation))
+    }
+
+    fn drop_slot(&mut self) {
+        drop(self.take_slot());
     }
 
     fn batch(&mut self, jobs: Vec<Job>) {
@@ -120,7 +159,7 @@ impl Worker {
             match self.attempt(&items, true) {
                 Ok(answers) => {
                     // The next item gets a fresh slot as well: this one has seen a payload that may have killed another.
-                    self.slot = None;
+                    self.drop_slot();
                     return Answer { stopped, ..answers.into_iter().next().unwrap_or_default() };
                 }
                 Err(Death { stopped: last, .. }) => {
@@ -144,7 +183,7 @@ impl Worker {
     fn attempt(&mut self, items: &[Outgoing], alone: bool) -> Result<Vec<Answer>, Death> {
         let current = self.shared.generation();
         let usable = |(slot, generation): &(Slot, u64)| *generation == current && !(alone && slot.payloads > 0);
-        let (slot, generation) = match self.slot.take().filter(usable) {
+        let (slot, generation) = match self.take_slot().filter(usable) {
             Some(slot) => slot,
             None => self.start_slot()?,
         };
@@ -156,7 +195,7 @@ impl Worker {
         let (slot, answers) = slot.run(items, alone, &terms)?;
         let worn = slot.cpu().is_none_or(|cpu| cpu > self.shared.lifetime_cpu() / CPU_SHARE);
         if slot.payloads < self.shared.config.recycle_after && !worn {
-            self.slot = Some((slot, generation));
+            self.keep(slot, generation);
         }
         Ok(answers)
     }

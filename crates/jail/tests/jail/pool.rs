@@ -7,7 +7,7 @@ use bytes::Bytes;
 use libtest_mimic::Trial;
 use stoq_api::scanner::Remaining;
 use stoq_api::{Content, Sha256};
-use stoq_jail::{Inline, JailError, JobItem, Mode, Pool, PoolConfig, Runner, StopReason, memfd};
+use stoq_jail::{Inline, JailError, JobItem, Mode, Pool, PoolConfig, Runner, Sharing, StopReason, memfd};
 
 use crate::plugins;
 use crate::support::{config, elsewhere, item, pool, ran, run, shared, trial};
@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("inline::a_panic_costs_one_plugin", inline_panic),
         shared("pool::content_may_be_larger_than_a_slots_memory", &ONE, larger_than_memory),
         trial("pool::slots_are_recycled", recycled),
+        trial("pool::a_slot_never_sees_two_tenants", kept_per_tenant),
         trial("pool::surroundings_that_fail_are_not_blamed_on_a_plugin", surroundings),
         trial("pool::many_callers", many_callers),
         trial("pool::reload_builds_anew_and_keeps_the_old_on_failure", reload),
@@ -114,6 +115,32 @@ fn recycled() {
     }
 }
 
+/// A process that has seen one tenant's payloads sees no other's, and is there again when its tenant comes back.
+fn kept_per_tenant() {
+    let tenants = ["a", "b", "c", "d", "e"];
+    let sharing = Sharing { tenants: tenants.map(|name| (name.into(), 1)).into(), ..Sharing::default() };
+    let pool = pool(PoolConfig { sharing, recycle_after: 1_000, ..config() });
+    let process = |tenant: Option<&str>| {
+        let item = JobItem { tenant: tenant.map(Into::into), ..item("process", b"") };
+        run(&pool, vec![item]).remove(0).children[0].meta.filename().unwrap().to_owned()
+    };
+    let mut of = std::collections::BTreeMap::new();
+    let order = [Some("a"), Some("b"), None, Some("gone"), Some("also gone")];
+    for tenant in order.into_iter().cycle().take(30) {
+        let seen: &mut std::collections::BTreeSet<String> = of.entry(tenant).or_default();
+        seen.insert(process(tenant));
+    }
+    for (a, seen) in &of {
+        for (b, others) in &of {
+            assert!(a == b || seen.is_disjoint(others), "{a:?} and {b:?}: {of:?}");
+        }
+    }
+    let again: std::collections::BTreeSet<String> =
+        [Some("a"), Some("b")].into_iter().cycle().take(20).map(process).collect();
+    // The pool has a thread more than slots, each with processes of its own.
+    assert!(again.len() <= 4, "{again:?}");
+}
+
 fn surroundings() {
     let dir = tempfile::tempdir().unwrap();
     let spool_dir = dir.path().join("spool");
@@ -135,7 +162,7 @@ fn surroundings() {
 
 fn inline() {
     let dir = std::env::temp_dir();
-    let inline = Inline::start(plugins::build, b"rules", 2, dir).unwrap();
+    let inline = Inline::start(plugins::build, b"rules", 2, dir, &Sharing::default()).unwrap();
     assert_eq!(inline.hello(), &b"rules"[..]);
     batch_in_order(&inline);
     large_content(&inline);
@@ -144,7 +171,7 @@ fn inline() {
 }
 
 fn inline_panic() {
-    let inline = Inline::start(plugins::build, b"rules", 1, std::env::temp_dir()).unwrap();
+    let inline = Inline::start(plugins::build, b"rules", 1, std::env::temp_dir(), &Sharing::default()).unwrap();
     let answers = run(&inline, vec![item("ok panic upper", b"a"), item("ok", b"")]);
     assert_eq!((ran(&answers[0]), ran(&answers[1])), ("0 2 ".into(), "0 ".into()));
     assert_eq!(answers[0].stopped[0].plugin, Some(1));

@@ -39,6 +39,7 @@ pub(crate) fn item(script: &str, content: &[u8]) -> JobItem {
         header: Bytes::copy_from_slice(script.as_bytes()),
         content: Content::Bytes(Bytes::copy_from_slice(content)),
         remaining: PLENTY,
+        tenant: None,
     }
 }
 

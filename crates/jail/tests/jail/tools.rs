@@ -131,7 +131,7 @@ fn tool(profile: ToolProfile) -> Tool {
 
 fn run(tool: &Tool, content: &[u8]) -> Result<ToolOutput, ToolStop> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(tool.run(&Content::from(content.to_vec())))
+    runtime.block_on(tool.run(&Content::from(content.to_vec()), None))
 }
 
 fn text(bytes: &[u8]) -> String {

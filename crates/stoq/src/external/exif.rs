@@ -82,8 +82,8 @@ fn find(bin: &str) -> Option<PathBuf> {
 
 #[async_trait]
 impl ExternalWorker for ExifTool {
-    async fn scan(&self, content: &Content, _meta: &PayloadMeta) -> ExternalOutput {
-        match self.0.run(content).await {
+    async fn scan(&self, content: &Content, _meta: &PayloadMeta, tenant: Option<&str>) -> ExternalOutput {
+        match self.0.run(content, tenant).await {
             Ok(output) => match parse_exiftool(&output.stdout) {
                 Ok(facts) => ExternalOutput { results: Some(Json::of(&facts)), ..ExternalOutput::default() },
                 Err(text) => failed(text),

@@ -13,8 +13,8 @@ use stoq_api::response::EngineInfo;
 use stoq_api::scanner::{PluginInfo, PluginKind};
 use stoq_engine::plan::PlanReport;
 use stoq_engine::rules::Rules;
-use stoq_engine::{Breaker, BreakerSettings, Meters, Plan, Surroundings};
-use stoq_jail::{Inline, Limits, Mode, Pool, PoolConfig, Runner};
+use stoq_engine::{Breaker, BreakerSettings, Lanes, Meters, Plan, Surroundings};
+use stoq_jail::{Inline, Limits, Mode, Pool, PoolConfig, Runner, Sharing};
 use stoq_runtime::config::{JailMode, Settings};
 
 use super::base::Base;
@@ -42,7 +42,7 @@ pub(crate) fn build(base: &Base) -> Result<Built> {
     let names: Vec<&str> = externals.keys().map(String::as_str).collect();
     let plan = plan::plan(&base.loaded, &names).map_err(|problems| UsageError(shown(&problems)))?;
     let rules = Rules::compile(&plan.rules).map_err(|problems| UsageError(problems.join("\n")))?;
-    let runner = runner(settings, &plan, spool.path())?;
+    let runner = runner(settings, &plan, spool.path(), sharing(&base.links.lanes))?;
     let report: PlanReport = serde_json::from_slice(&runner.hello()).context("the slots did not say what they hold")?;
     for (plugin, ruleset) in &report.rulesets {
         stoq_runtime::metrics::ruleset(plugin, None, ruleset);
@@ -75,12 +75,25 @@ pub(crate) fn build(base: &Base) -> Result<Built> {
     Ok(Built { around: Arc::new(around), warnings: report.warnings, _spool: spool })
 }
 
-fn runner(settings: &Settings, plan: &Plan, spool_dir: &Path) -> Result<Arc<dyn Runner>> {
+/// Slots are shared as the lanes are.
+fn sharing(lanes: &Lanes) -> Sharing {
+    let mut sharing = Sharing::default();
+    for lanes in lanes.tenants() {
+        match &lanes.tenant {
+            None => sharing.plain = lanes.weight,
+            Some(tenant) => sharing.tenants.push((Arc::clone(tenant), lanes.weight)),
+        }
+    }
+    sharing
+}
+
+fn runner(settings: &Settings, plan: &Plan, spool_dir: &Path, sharing: Sharing) -> Result<Arc<dyn Runner>> {
     let config = serde_json::to_vec(plan)?;
     let scan = &settings.scan;
     let mode = match scan.jail {
         JailMode::Off => {
-            let inline = Inline::start(build_workload, &config, scan.slot_count(), spool_dir.to_path_buf())?;
+            let slots = scan.slot_count();
+            let inline = Inline::start(build_workload, &config, slots, spool_dir.to_path_buf(), &sharing)?;
             return Ok(Arc::new(inline));
         }
         JailMode::Require => Mode::Require,
@@ -100,6 +113,7 @@ fn runner(settings: &Settings, plan: &Plan, spool_dir: &Path) -> Result<Arc<dyn 
             spool_dir: spool_dir.to_path_buf(),
             mode,
             landlock_min: u8::try_from(scan.landlock_min).unwrap_or(u8::MAX),
+            sharing,
             ..PoolConfig::default()
         },
         Bytes::from(config),
