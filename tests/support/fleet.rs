@@ -46,7 +46,7 @@ pub(crate) enum Broker {
 }
 
 impl Broker {
-    async fn start(kind: Kind) -> Self {
+    pub(crate) async fn start(kind: Kind) -> Self {
         match kind {
             Kind::Kafka => Self::Kafka(Box::new(Kafka::start().await)),
             Kind::PubSub => Self::PubSub(Box::new(PubSub::start().await)),
@@ -98,7 +98,7 @@ impl Broker {
     }
 
     /// A client that is not the fleet's own: its queues begin with `prefix`.
-    fn client(&self, prefix: &str) -> Arc<dyn stoq_api::queue::Broker> {
+    pub(crate) fn client(&self, prefix: &str) -> Arc<dyn stoq_api::queue::Broker> {
         let registration = match self {
             Self::Kafka(_) => stoq_kafka::registration(),
             Self::PubSub(_) => stoq_pubsub::registration(),

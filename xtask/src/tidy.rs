@@ -30,7 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stoq-pubsub", &["stoq-runtime"]),
     ("stoq-stores", &["stoq-runtime"]),
     ("stoq-providers", &["stoq-runtime"]),
-    ("stoq-connectors", &["stoq-runtime"]),
+    ("stoq-connectors", &["stoq-runtime", "stoq-stores"]),
     ("stoq-testkit", &["stoq-runtime"]),
 ];
 

@@ -22,7 +22,9 @@ pub trait Broker: Send + Sync {
 
     /// A queue or topic of somebody else's. Its `declare` and `inspect` never change anything: they only say whether it
     /// can be used. A delivery's [`Message::id`] is what the broker itself says identifies the message, empty where it
-    /// says nothing; its `publish` writes one body a message, with the headers that the broker can carry.
+    /// says nothing; its `publish` writes one body a message, with the headers that the broker can carry, and says
+    /// [`crate::FaultKind::Misconfigured`] where nothing takes what is published, [`crate::FaultKind::Refused`] of a message
+    /// that is too large only.
     fn foreign(&self, name: &str) -> Arc<dyn Queue>;
 
     /// Connects if need be, and says whether the broker can be used: address, TLS, credentials. Cheap when it is

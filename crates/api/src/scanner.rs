@@ -334,6 +334,28 @@ pub struct OptionInfo {
     pub help: &'static str,
 }
 
+impl OptionInfo {
+    /// Several lists as one, whose length is `N`: what plugins have in common is said once.
+    ///
+    /// # Panics
+    /// The lists together are longer or shorter; while compiling, where lists are constants.
+    pub const fn joined<const N: usize>(lists: &[&[Self]]) -> [Self; N] {
+        let mut all = [Self { name: "", kind: OptionKind::Bool, default: "", help: "" }; N];
+        let (mut list, mut at) = (0, 0);
+        while list < lists.len() {
+            let mut one = 0;
+            while one < lists[list].len() {
+                all[at] = lists[list][one];
+                at += 1;
+                one += 1;
+            }
+            list += 1;
+        }
+        assert!(at == N, "the length of a list of options");
+        all
+    }
+}
+
 /// Types of options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptionKind {

@@ -17,6 +17,9 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod model;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod objects;
+mod queue;
 mod splunk;
 pub mod stdout;
 #[cfg(test)]
@@ -45,7 +48,11 @@ pub struct Context {
 
 /// All built-in connectors, by name.
 pub fn registry() -> Vec<ConnectorRegistration> {
-    vec![filedir::registration(), files::registration(), splunk::registration(), stdout::registration()]
+    let mut all = vec![filedir::registration(), files::registration(), splunk::registration(), stdout::registration()];
+    all.extend(queue::registrations());
+    #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+    all.extend(objects::registrations());
+    all
 }
 
 /// Reads options into a connector's own configuration type.

@@ -42,14 +42,27 @@ impl BucketStore {
     }
 
     fn list_fault(&self, path: &Path, error: &Error) -> Fault {
-        match error {
-            Error::NotFound { .. } => faults::no_bucket(&self.objects.place, error),
-            other => self.objects.fault("list", path, other),
-        }
+        self.objects.list_fault(path, error)
+    }
+}
+
+/// Whether a bucket can be used.
+pub(crate) async fn look(objects: &Objects, prefix: &Path) -> Result<(), Fault> {
+    let nothing: Path = prefix.parts().chain(Path::from(NOTHING).parts()).collect();
+    match objects.inner.list(Some(&nothing)).try_next().await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(objects.list_fault(prefix, &error)),
     }
 }
 
 impl Objects {
+    fn list_fault(&self, path: &Path, error: &Error) -> Fault {
+        match error {
+            Error::NotFound { .. } => faults::no_bucket(&self.place, error),
+            other => self.fault("list", path, other),
+        }
+    }
+
     /// Puts an object that can be there already, and then stays. `conditional` says that the server itself refuses to
     /// replace one.
     pub(crate) async fn put_once(&self, path: &Path, content: &Content, conditional: bool) -> Result<(), Fault> {
@@ -137,10 +150,6 @@ impl Store for BucketStore {
     }
 
     async fn check(&self) -> Result<(), Fault> {
-        let nothing = self.path(NOTHING);
-        match self.objects.inner.list(Some(&nothing)).try_next().await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.list_fault(&self.prefix, &error)),
-        }
+        look(&self.objects, &self.prefix).await
     }
 }

@@ -7,6 +7,8 @@
 pub mod archivers;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 mod bucket;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod documents;
 mod faults;
 mod file;
 mod kinds;
@@ -15,6 +17,8 @@ mod objects;
 #[cfg(any(feature = "s3", feature = "gcs"))]
 mod others;
 
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+pub use documents::{Bucket, BucketKind, bucket_kinds};
 pub use file::{FileStore, FileStoreOptions};
 pub use kinds::registry;
 #[cfg(any(feature = "s3", feature = "gcs"))]

@@ -161,7 +161,8 @@ impl PubSubQueue {
             }
             None => {
                 let text = format!("nothing subscribes to {}: its messages would be lost", self.shared.at(topic));
-                return Err(Fault::new(FaultKind::Refused, text));
+                let kind = if self.owner == Owner::Theirs { FaultKind::Misconfigured } else { FaultKind::Refused };
+                return Err(Fault::new(kind, text));
             }
             // Whoever lets us write to a topic of theirs need not let us look at it.
             Some(Err(e)) if self.owner == Owner::Theirs && fault::code(&e) == Some(Code::PermissionDenied) => {}

@@ -39,6 +39,8 @@ pub(crate) struct Target {
     /// Empty: the broker's default exchange, which leads to the queue of the key's name.
     pub(crate) exchange: ShortString,
     pub(crate) key: ShortString,
+    /// It is somebody else's.
+    pub(crate) theirs: bool,
 }
 
 impl Target {
@@ -264,7 +266,9 @@ impl Table {
     }
 
     fn nobody(&self) -> Fault {
-        Fault::new(FaultKind::Refused, format!("nothing at rabbitmq subscribes to {}", self.target.what()))
+        // Whoever lets us write has to mend it, and no message of ours is to blame.
+        let kind = if self.target.theirs { FaultKind::Misconfigured } else { FaultKind::Refused };
+        Fault::new(kind, format!("nothing at rabbitmq subscribes to {}", self.target.what()))
     }
 
     /// The channel's end, which every message on it hears of; only one of them may have been the cause.

@@ -55,7 +55,8 @@ impl RabbitQueue {
             Kind::Lane(_) => (self.name.as_str(), ""),
             Kind::Foreign => self.name.split_once('/').unwrap_or(("", &self.name)),
         };
-        Ok(Target { exchange: short(exchange)?, key: short(key)? })
+        let theirs = matches!(self.kind, Kind::Foreign);
+        Ok(Target { exchange: short(exchange)?, key: short(key)?, theirs })
     }
 
     fn lane_queues(&self, options: LaneOptions, subscriptions: &[&str]) -> Result<Vec<LaneQueue>, Fault> {

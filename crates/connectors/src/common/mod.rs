@@ -6,6 +6,7 @@ pub mod frame;
 pub mod head;
 pub mod http;
 mod settle;
+pub(crate) mod template;
 pub mod text;
 pub mod verdicts;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind};
 
-use super::template::Template;
+use crate::common::template::Template;
 use crate::model::Model;
 
 const fn option(name: &'static str, kind: OptionKind, default: &'static str, help: &'static str) -> OptionInfo {
@@ -110,7 +110,7 @@ impl Config {
         if self.max_size == 0 {
             return Err(BuildError("`max_size` must be one byte or more".to_owned()));
         }
-        let name = Template::parse(&self.name).map_err(|why| BuildError(format!("`name` {:?}: {why}", self.name)))?;
+        let name = Template::file(&self.name).map_err(|why| BuildError(format!("`name` {:?}: {why}", self.name)))?;
         Ok(Validated {
             directory: self.directory,
             model: self.model,

@@ -5,7 +5,6 @@
 //! process that uses the directory: its last line is cut off if it is not whole, as nobody was told that it is there.
 
 mod config;
-mod template;
 #[cfg(test)]
 mod tests;
 mod unfinished;

@@ -13,6 +13,7 @@ use stoq_api::scanner::{BuildError, PluginInfo};
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 mod bucket;
 pub mod filedir;
+mod queue;
 
 /// One entry of the list of built-in archivers.
 #[derive(Clone)]
@@ -28,7 +29,7 @@ pub type Build = fn(&Map<String, Value>, &dyn OpenQueue) -> Result<Arc<dyn Archi
 
 /// All built-in archivers, by name.
 pub fn registry() -> Vec<ArchiverRegistration> {
-    vec![
+    let mut all = vec![
         #[cfg(feature = "azure")]
         bucket::azure_blob::registration(),
         filedir::registration(),
@@ -36,7 +37,9 @@ pub fn registry() -> Vec<ArchiverRegistration> {
         bucket::gcs::registration(),
         #[cfg(feature = "s3")]
         bucket::s3::registration(),
-    ]
+    ];
+    all.extend(queue::registrations());
+    all
 }
 
 /// Reads options into an archiver's own configuration type.

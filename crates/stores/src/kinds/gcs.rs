@@ -7,11 +7,28 @@ use object_store::ObjectStore;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use serde::Deserialize;
 use stoq_api::backend::{Options, StoreRegistration};
-use stoq_api::scanner::{BuildError, OptionKind, PluginInfo, PluginKind};
+use stoq_api::scanner::{BuildError, OptionInfo, OptionKind, PluginInfo, PluginKind};
 use stoq_api::store::Store;
 
 use super::remote::{ALLOW_HTTP, Common, PREFIX, TIMEOUT, build_error, required, retry};
 use super::{config_of, option, shared};
+
+/// How a bucket is reached, in every role.
+pub(crate) const CONNECTION: [OptionInfo; 5] = [
+    PREFIX,
+    option(
+        "credentials_file",
+        OptionKind::Text,
+        "",
+        "a service account's key; without it, the environment's or the machine's account",
+    ),
+    option("endpoint", OptionKind::Text, "\"\"", "another server than Google's, as https://host:port"),
+    ALLOW_HTTP,
+    TIMEOUT,
+];
+
+const STORE: [OptionInfo; 6] =
+    OptionInfo::joined(&[&[option("bucket", OptionKind::Text, "", "the bucket, which must be there")], &CONNECTION]);
 
 /// Its entry in the registry.
 pub(super) fn registration() -> StoreRegistration {
@@ -20,21 +37,7 @@ pub(super) fn registration() -> StoreRegistration {
             name: "gcs",
             description: "Keeps payloads in a bucket of Google Cloud Storage",
             kinds: &[PluginKind::Store],
-            options: &const {
-                [
-                    option("bucket", OptionKind::Text, "", "the bucket, which must be there"),
-                    PREFIX,
-                    option(
-                        "credentials_file",
-                        OptionKind::Text,
-                        "",
-                        "a service account's key; without it, the environment's or the machine's account",
-                    ),
-                    option("endpoint", OptionKind::Text, "\"\"", "another server than Google's, as https://host:port"),
-                    ALLOW_HTTP,
-                    TIMEOUT,
-                ]
-            },
+            options: &STORE,
             required_workers: &[],
         },
         open,
@@ -44,7 +47,7 @@ pub(super) fn registration() -> StoreRegistration {
 /// How a bucket is reached.
 #[derive(Deserialize)]
 pub(crate) struct Config {
-    #[serde(default)]
+    #[serde(default, alias = "archive_bucket", alias = "connector_bucket")]
     pub(crate) bucket: String,
     #[serde(default)]
     pub(crate) credentials_file: Option<PathBuf>,
@@ -53,6 +56,11 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// What the bucket is called in messages.
+    pub(crate) fn place(&self) -> String {
+        format!("gs://{}", self.bucket)
+    }
+
     /// The client.
     pub(crate) fn client(&self) -> Result<Arc<dyn ObjectStore>, BuildError> {
         required("bucket", &self.bucket)?;
@@ -79,5 +87,5 @@ impl Config {
 
 fn open(options: &Options) -> Result<Arc<dyn Store>, BuildError> {
     let config: Config = config_of(options)?;
-    Ok(shared(config.common.store(config.client()?, &format!("gs://{}", config.bucket), true)))
+    Ok(shared(config.common.store(config.client()?, &config.place(), true)))
 }

@@ -7,6 +7,8 @@ use stoq_api::scanner::{BuildError, OptionInfo, OptionKind};
 
 #[cfg(feature = "azure")]
 pub(crate) mod azure;
+#[cfg(feature = "azure")]
+mod conn_str;
 #[cfg(feature = "gcs")]
 pub(crate) mod gcs;
 mod local;
@@ -30,7 +32,12 @@ pub fn registry() -> Vec<StoreRegistration> {
     ]
 }
 
-const fn option(name: &'static str, kind: OptionKind, default: &'static str, help: &'static str) -> OptionInfo {
+pub(crate) const fn option(
+    name: &'static str,
+    kind: OptionKind,
+    default: &'static str,
+    help: &'static str,
+) -> OptionInfo {
     OptionInfo { name, kind, default, help }
 }
 

@@ -7,13 +7,57 @@ use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use serde::Deserialize;
 use stoq_api::backend::{Options, StoreRegistration};
-use stoq_api::scanner::{BuildError, OptionKind, PluginInfo, PluginKind};
+use stoq_api::scanner::{BuildError, OptionInfo, OptionKind, PluginInfo, PluginKind};
 use stoq_api::store::Store;
 use stoq_runtime::secret::Secret;
 
 use super::remote::{ALLOW_HTTP, Common, PREFIX, TIMEOUT, build_error, required, retry};
 use super::secrets::secret;
 use super::{config_of, option, shared};
+
+/// How the server is reached, in every role.
+const CONNECTION: [OptionInfo; 8] = [
+    PREFIX,
+    option("region", OptionKind::Text, "\"us-east-1\"", "the bucket's region"),
+    option("endpoint", OptionKind::Text, "\"\"", "another server than Amazon's, as https://host:port"),
+    option("session_token", OptionKind::Text, "", "of a temporary key"),
+    option("session_token_file", OptionKind::Text, "", "a file with that"),
+    option(
+        "virtual_hosted",
+        OptionKind::Bool,
+        "false",
+        "the bucket's name stands in the host's name; endpoint holds it then",
+    ),
+    option(
+        "conditional_put",
+        OptionKind::Bool,
+        "true",
+        "the server knows If-None-Match; without it each object costs a question more",
+    ),
+    ALLOW_HTTP,
+];
+
+const STORE: [OptionInfo; 13] = OptionInfo::joined(&[
+    &[
+        option("bucket", OptionKind::Text, "", "the bucket, which must be there"),
+        option("access_key_id", OptionKind::Text, "", "without it, the environment's or the role's"),
+        option("secret_access_key", OptionKind::Text, "", "the key's secret"),
+        option("secret_access_key_file", OptionKind::Text, "", "a file with the key's secret"),
+    ],
+    &CONNECTION,
+    &[TIMEOUT],
+]);
+
+/// The same for plugins, whose keys have stoQ's names.
+pub(crate) const PLUGIN: [OptionInfo; 12] = OptionInfo::joined(&[
+    &[
+        option("access_key", OptionKind::Text, "", "without it, the environment's or the role's"),
+        option("secret_key", OptionKind::Text, "", "the key's secret"),
+        option("secret_key_file", OptionKind::Text, "", "a file with the key's secret"),
+    ],
+    &CONNECTION,
+    &[TIMEOUT],
+]);
 
 /// Its entry in the registry.
 pub(super) fn registration() -> StoreRegistration {
@@ -22,33 +66,7 @@ pub(super) fn registration() -> StoreRegistration {
             name: "s3",
             description: "Keeps payloads in a bucket of Amazon S3, MinIO or another server of that protocol",
             kinds: &[PluginKind::Store],
-            options: &const {
-                [
-                    option("bucket", OptionKind::Text, "", "the bucket, which must be there"),
-                    PREFIX,
-                    option("region", OptionKind::Text, "\"us-east-1\"", "the bucket's region"),
-                    option("endpoint", OptionKind::Text, "\"\"", "another server than Amazon's, as https://host:port"),
-                    option("access_key_id", OptionKind::Text, "", "without it, the environment's or the role's"),
-                    option("secret_access_key", OptionKind::Text, "", "the key's secret"),
-                    option("secret_access_key_file", OptionKind::Text, "", "a file with the key's secret"),
-                    option("session_token", OptionKind::Text, "", "of a temporary key"),
-                    option("session_token_file", OptionKind::Text, "", "a file with that"),
-                    ALLOW_HTTP,
-                    option(
-                        "virtual_hosted",
-                        OptionKind::Bool,
-                        "false",
-                        "the bucket's name stands in the host's name; endpoint holds it then",
-                    ),
-                    option(
-                        "conditional_put",
-                        OptionKind::Bool,
-                        "true",
-                        "the server knows If-None-Match; without it each payload costs a question more",
-                    ),
-                    TIMEOUT,
-                ]
-            },
+            options: &STORE,
             required_workers: &[],
         },
         open,
@@ -58,15 +76,15 @@ pub(super) fn registration() -> StoreRegistration {
 /// How a bucket is reached.
 #[derive(Deserialize)]
 pub(crate) struct Config {
-    #[serde(default)]
+    #[serde(default, alias = "archive_bucket", alias = "connector_bucket")]
     pub(crate) bucket: String,
     #[serde(default = "default_region")]
     pub(crate) region: String,
-    #[serde(default)]
+    #[serde(default, alias = "access_key")]
     pub(crate) access_key_id: String,
-    #[serde(default)]
+    #[serde(default, alias = "secret_key")]
     pub(crate) secret_access_key: Option<Secret>,
-    #[serde(default)]
+    #[serde(default, alias = "secret_key_file")]
     pub(crate) secret_access_key_file: Option<PathBuf>,
     #[serde(default)]
     pub(crate) session_token: Option<Secret>,
@@ -89,7 +107,12 @@ fn yes() -> bool {
 }
 
 impl Config {
-    /// The client; `place` is the bucket's name in messages.
+    /// What the bucket is called in messages.
+    pub(crate) fn place(&self) -> String {
+        format!("s3://{}", self.bucket)
+    }
+
+    /// The client.
     pub(crate) fn client(&self) -> Result<Arc<dyn ObjectStore>, BuildError> {
         required("bucket", &self.bucket)?;
         self.common.validate()?;
@@ -123,6 +146,6 @@ impl Config {
 
 fn open(options: &Options) -> Result<Arc<dyn Store>, BuildError> {
     let config: Config = config_of(options)?;
-    let store = config.common.store(config.client()?, &format!("s3://{}", config.bucket), config.conditional_put);
+    let store = config.common.store(config.client()?, &config.place(), config.conditional_put);
     Ok(shared(store))
 }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{Error, GetOptions};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha1::{Digest as _, Sha1};
 use stoq_api::plugin::Archiver;
@@ -19,6 +20,7 @@ use stoq_api::store::ByteStream;
 use stoq_api::{Content, Fault, FaultKind, Json, PayloadId, PayloadMeta, RequestMeta, Timestamp};
 use time::OffsetDateTime;
 
+use crate::kinds::option;
 use crate::objects::Objects;
 
 #[cfg(feature = "azure")]
@@ -33,28 +35,40 @@ const SHARDS: usize = 5;
 /// Payloads up to this size are brought back in memory, larger ones in a file without a name.
 const IN_MEMORY: usize = 64 << 10;
 
-/// The description of `use_sha`.
-const USE_SHA: OptionInfo = OptionInfo {
-    name: "use_sha",
-    kind: OptionKind::Bool,
-    default: "true",
-    help: "name objects by their SHA-1; each content is kept once",
-};
-/// The description of `use_datetime`.
+/// Options of all of them.
+const ARCHIVE: [OptionInfo; 2] = [
+    option("use_sha", OptionKind::Bool, "true", "name objects by their SHA-1; each content is kept once"),
+    option("max_size", OptionKind::Size, "268435456", "the largest object that is brought back"),
+];
+/// An option that stoQ's S3 does not have.
 #[cfg(any(feature = "gcs", feature = "azure"))]
-const USE_DATETIME: OptionInfo = OptionInfo {
-    name: "use_datetime",
-    kind: OptionKind::Bool,
-    default: "false",
-    help: "without use_sha: put objects below their date, as in 2026/01/02",
-};
-/// The description of `max_size`.
-const MAX_SIZE: OptionInfo = OptionInfo {
-    name: "max_size",
-    kind: OptionKind::Size,
-    default: "268435456",
-    help: "the largest object that is brought back",
-};
+const USE_DATETIME: OptionInfo = option(
+    "use_datetime",
+    OptionKind::Bool,
+    "false",
+    "without use_sha: put objects below their date, as in 2026/01/02",
+);
+
+/// What they make of their options.
+#[derive(Deserialize)]
+struct Keeping {
+    #[serde(default = "yes")]
+    use_sha: bool,
+    #[serde(default)]
+    use_datetime: bool,
+    #[serde(default = "default_max_size")]
+    max_size: u64,
+}
+
+impl Keeping {
+    fn naming(&self) -> Naming {
+        Naming::of(self.use_sha, self.use_datetime)
+    }
+}
+
+fn yes() -> bool {
+    true
+}
 
 fn default_max_size() -> u64 {
     256 << 20
@@ -102,6 +116,8 @@ struct BucketArchiver {
     objects: Objects,
     prefix: Path,
     naming: Naming,
+    /// The server refuses to replace an object where it is asked to.
+    conditional: bool,
     max_size: u64,
     /// The plugin's name.
     plugin: &'static str,
@@ -181,7 +197,7 @@ impl Archiver for BucketArchiver {
         };
         let name = self.naming.name(results.payload_id, Timestamp::now(), &sha1);
         let path: Path = self.prefix.parts().chain(Path::from(name).parts()).collect();
-        self.objects.put_once(&path, content, true).await?;
+        self.objects.put_once(&path, content, self.conditional).await?;
         let mut said = self.more.clone();
         said.insert(self.keys.0.to_owned(), self.bucket.clone().into());
         said.insert(self.keys.1.to_owned(), path.as_ref().into());

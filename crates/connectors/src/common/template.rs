@@ -1,20 +1,18 @@
-//! Names of files.
+//! Templates of places in sinks: names of files, folders of objects.
 
 use std::fmt::Write as _;
 
 use time::OffsetDateTime;
 
-use crate::common::head::{Head, NAME_MAX, plain};
+use super::head::{Head, NAME_MAX, plain};
 
 /// Most bytes of a name with all its folders: it has to be the name of one file while that is not finished.
 const NAME_BYTES: usize = 230;
-/// Digits of a sequence number, at most.
-const SEQ_DIGITS: usize = 5;
 /// Ends of names that mean something else while a file is not finished.
 const RESERVED: [&str; 3] = [".gz", ".zst", ".part"];
 
 /// A template of relative paths.
-pub(super) struct Template(Vec<Part>);
+pub(crate) struct Template(Vec<Part>);
 
 enum Part {
     Text(String),
@@ -31,8 +29,24 @@ const TIME: &str = "{time}";
 const SEQ: &str = "{seq}";
 
 impl Template {
-    /// Reads a template; says what is wrong with it.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Reads a template of files; says what is wrong with it.
+    pub(crate) fn file(text: &str) -> Result<Self, String> {
+        let template = Self::parse(text)?;
+        template.check()?;
+        Ok(template)
+    }
+
+    /// Reads a template of folders, which may be empty or end in the begin of a name; says what is wrong with it.
+    pub(crate) fn folder(text: &str) -> Result<Self, String> {
+        let template = Self::parse(text)?;
+        if template.0.iter().any(|part| matches!(part, Part::Time | Part::Seq)) {
+            return Err("{time} and {seq} have no meaning in it".to_owned());
+        }
+        check_path(&format!("{}x", template.sample()))?;
+        Ok(template)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(at) = rest.find(['{', '}']) {
@@ -55,32 +69,25 @@ impl Template {
             rest = after;
         }
         push_text(&mut parts, rest);
-        let template = Self(parts);
-        template.check()?;
-        Ok(template)
+        Ok(Self(parts))
+    }
+
+    /// The longest name that it can give, but for time and number.
+    fn sample(&self) -> String {
+        let longest = "x".repeat(NAME_MAX);
+        self.family(&Head {
+            time: time::macros::datetime!(2026-01-02 03:04:05 UTC),
+            tenant: Some(longest.clone()),
+            source: Some(longest),
+        })
     }
 
     fn check(&self) -> Result<(), String> {
         if !self.0.iter().any(|part| matches!(part, Part::Seq)) {
             return Err("must hold {seq}, or two files could have the same name".to_owned());
         }
-        let longest = "x".repeat(NAME_MAX);
-        let head = Head {
-            time: time::macros::datetime!(2026-01-02 03:04:05 UTC),
-            tenant: Some(longest.clone()),
-            source: Some(longest),
-        };
-        let sample = filled(&self.family(&head), OffsetDateTime::UNIX_EPOCH, 10_usize.pow(SEQ_DIGITS as u32) - 1);
-        if sample.len() > NAME_BYTES {
-            return Err(format!("can become {} bytes long, {NAME_BYTES} at most", sample.len()));
-        }
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '=' | '/');
-        if let Some(c) = sample.chars().find(|c| !allowed(*c)) {
-            return Err(format!("{c:?} may not stand in it"));
-        }
-        if sample.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
-            return Err("must be a path below directory, none of whose names begins with a dot".to_owned());
-        }
+        let sample = filled(&self.sample(), OffsetDateTime::UNIX_EPOCH, MAX_SEQ);
+        check_path(&sample)?;
         match RESERVED.into_iter().find(|end| sample.ends_with(end)) {
             Some(end) => Err(format!("may not end in {end}; compressed files get their ending by themselves")),
             None => Ok(()),
@@ -88,7 +95,7 @@ impl Template {
     }
 
     /// The name of the files into which a response may go, but for when one of them begins and its number.
-    pub(super) fn family(&self, head: &Head) -> String {
+    pub(crate) fn family(&self, head: &Head) -> String {
         let mut name = String::new();
         for part in &self.0 {
             match part {
@@ -111,6 +118,20 @@ impl Template {
     }
 }
 
+fn check_path(sample: &str) -> Result<(), String> {
+    if sample.len() > NAME_BYTES {
+        return Err(format!("can become {} bytes long, {NAME_BYTES} at most", sample.len()));
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '=' | '/');
+    if let Some(c) = sample.chars().find(|c| !allowed(*c)) {
+        return Err(format!("{c:?} may not stand in it"));
+    }
+    if sample.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+        return Err("must be a relative path, none of whose names begins with a dot".to_owned());
+    }
+    Ok(())
+}
+
 fn push_text(parts: &mut Vec<Part>, text: &str) {
     if !text.is_empty() {
         parts.push(Part::Text(text.to_owned()));
@@ -118,7 +139,7 @@ fn push_text(parts: &mut Vec<Part>, text: &str) {
 }
 
 /// The name of the file of a family that begins at `begun` and is the `seq`th of its second.
-pub(super) fn filled(family: &str, begun: OffsetDateTime, seq: usize) -> String {
+pub(crate) fn filled(family: &str, begun: OffsetDateTime, seq: usize) -> String {
     let (date, time) = (begun.date(), begun.time());
     let begun = format!(
         "{:04}{:02}{:02}T{:02}{:02}{:02}Z",
@@ -134,7 +155,7 @@ pub(super) fn filled(family: &str, begun: OffsetDateTime, seq: usize) -> String 
 }
 
 /// The greatest sequence number.
-pub(super) const MAX_SEQ: usize = 99_999;
+pub(crate) const MAX_SEQ: usize = 99_999;
 
 #[cfg(test)]
 mod tests {
@@ -147,7 +168,7 @@ mod tests {
 
     #[test]
     fn names_are_made_of_tenant_source_and_time() {
-        let template = Template::parse("dt={date}/{tenant}/{source}-{hour}-{time}-{seq}.jsonl").unwrap();
+        let template = Template::file("dt={date}/{tenant}/{source}-{hour}-{time}-{seq}.jsonl").unwrap();
         let family = template.family(&head("acme", "../{time}"));
         assert_eq!(family, "dt=2026-11-04/acme/_..__time_-05-{time}-{seq}.jsonl");
         let begun = time::macros::datetime!(2027-01-02 03:04:05 UTC);
@@ -161,16 +182,26 @@ mod tests {
             ("{seq", "no }"),
             ("seq}", "none of"),
             ("{name}-{seq}", "none of"),
-            ("/{seq}", "below directory"),
+            ("/{seq}", "relative"),
             ("../{seq}", "dot"),
             ("a/.{seq}", "dot"),
-            ("a//{seq}", "below"),
+            ("a//{seq}", "relative"),
             ("{seq}.gz", "may not end"),
             ("{seq}\n", "may not stand"),
             (&format!("{}{{seq}}", "a".repeat(300)), "bytes long"),
         ] {
-            let error = Template::parse(text).err().unwrap();
+            let error = Template::file(text).err().unwrap();
             assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+    #[test]
+    fn folders_are_relative_and_know_no_file() {
+        let head = head("acme", "web");
+        for (text, folder) in [("", ""), ("dt={date}/", "dt=2026-11-04/"), ("{tenant}/{hour}/r-", "acme/05/r-")] {
+            assert_eq!(Template::folder(text).unwrap().family(&head), folder);
+        }
+        for text in ["/", "/a/", "../", "a//", "{seq}/", "{time}/", "{id}/", "a/./"] {
+            assert!(Template::folder(text).is_err(), "{text}");
         }
     }
 }
