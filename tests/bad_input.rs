@@ -204,3 +204,31 @@ fn a_full_disk_makes_wait_and_loses_nothing() {
     assert_eq!(ended.code(), 0, "{}", ended.err);
     assert_eq!(responses, 200, "{}", ended.err);
 }
+
+#[test]
+fn a_decorator_reports_and_its_failure_is_an_error_of_the_response() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = "\u{1b}[31mred";
+    files::write(dir.path(), name, b"plain text");
+    let file = dir.path().join(name);
+    let scan = |more: &[&str]| {
+        let mut arguments = vec!["scan", text(&file), "-a", "hash", "-D", "jinja"];
+        arguments.extend(more);
+        run(stoq(&arguments)).expect(0).response()
+    };
+    let response = scan(&[]);
+    let report = response["decorators"]["jinja"].as_str().unwrap();
+    assert!(report.contains("[1] \\u{1b}[31mred, 10 bytes\n") && !report.contains('\u{1b}'), "{report}");
+
+    let template = dir.path().join("broken.tpl");
+    std::fs::write(&template, "{{ response.nothing.further }}").unwrap();
+    let response = scan(&["--set", &format!("decorators.jinja.jinja.template={}", text(&template))]);
+    assert!(response["decorators"].as_object().unwrap().is_empty());
+    let errors = response["errors"].as_array().unwrap();
+    assert!(
+        errors.iter().any(|e| e["plugin_name"] == "jinja" && e["error"].as_str().unwrap().starts_with("decorator: "))
+    );
+    std::fs::write(&template, "{% for %}").unwrap();
+    let set = format!("decorators.jinja.jinja.template={}", text(&template));
+    run(stoq(&["scan", text(&file), "-D", "jinja", "--set", &set])).expect(2).says(&["decorator jinja", "broken.tpl"]);
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use stoq_api::backend::OpenQueue;
-use stoq_api::plugin::Connector;
+use stoq_api::plugin::{Connector, Decorator};
 use stoq_api::scanner::{BuildError, PluginInfo};
 
 pub mod common;
@@ -16,6 +16,8 @@ pub mod filedir;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "jinja")]
+mod jinja;
 pub mod model;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 mod objects;
@@ -34,6 +36,26 @@ pub struct ConnectorRegistration {
     pub build: Build,
 }
 
+/// One entry of the list of built-in decorators.
+#[derive(Clone)]
+pub struct DecoratorRegistration {
+    /// What is known before building.
+    pub info: PluginInfo,
+    /// Builds it from its options, which were checked against its [`PluginInfo`].
+    pub build: BuildDecorator,
+}
+
+/// Builds a decorator from its options.
+pub type BuildDecorator = fn(&Map<String, Value>) -> Result<Arc<dyn Decorator>, BuildError>;
+
+/// All built-in decorators, by name.
+pub fn decorators() -> Vec<DecoratorRegistration> {
+    vec![
+        #[cfg(feature = "jinja")]
+        jinja::decorator(),
+    ]
+}
+
 /// Builds a connector from its options.
 pub type Build = fn(&Map<String, Value>, &Context) -> Result<Arc<dyn Connector>, BuildError>;
 
@@ -49,6 +71,8 @@ pub struct Context {
 /// All built-in connectors, by name.
 pub fn registry() -> Vec<ConnectorRegistration> {
     let mut all = vec![filedir::registration(), files::registration(), splunk::registration(), stdout::registration()];
+    #[cfg(feature = "jinja")]
+    all.push(jinja::registration());
     all.extend(queue::registrations());
     #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
     all.extend(objects::registrations());

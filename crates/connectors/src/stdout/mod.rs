@@ -86,7 +86,8 @@ fn encode(json: &[u8], compactly: bool) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn write(out: &mut impl Write, bytes: &[u8]) -> Result<(), Fault> {
+/// Writes all of it at once.
+pub(crate) fn write(out: &mut impl Write, bytes: &[u8]) -> Result<(), Fault> {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(|e| {
         if e.kind() == io::ErrorKind::BrokenPipe {
             Fault::because(FaultKind::Refused, "cannot write to standard output", ReaderGone)

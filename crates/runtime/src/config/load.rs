@@ -262,6 +262,7 @@ fn whole(settings: &Settings, origins: &Origins, registry: Registry<'_>, problem
         ("providers", PluginKind::Provider),
         ("connectors", PluginKind::Connector),
         ("archivers", PluginKind::Archiver),
+        ("decorators", PluginKind::Decorator),
         ("queues", PluginKind::Queue),
         ("ledgers", PluginKind::Ledger),
         ("stores", PluginKind::Store),

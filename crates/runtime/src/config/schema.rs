@@ -69,6 +69,7 @@ pub(super) const ROOT: &[Key] = &[
     key("providers", Shape::Components(PluginKind::Provider), "", "sources: [providers.<name>.<kind>]"),
     key("connectors", Shape::Components(PluginKind::Connector), "", "sinks: [connectors.<name>.<kind>]"),
     key("archivers", Shape::Components(PluginKind::Archiver), "", "archives: [archivers.<name>.<kind>]"),
+    key("decorators", Shape::Components(PluginKind::Decorator), "", "decorators: [decorators.<name>.<kind>]"),
     key("queues", Shape::Components(PluginKind::Queue), "", "brokers: [queues.<name>.<kind>]"),
     key("ledgers", Shape::Components(PluginKind::Ledger), "", "ledgers: [ledgers.<name>.<kind>]"),
     key("stores", Shape::Components(PluginKind::Store), "", "payload stores: [stores.<name>.<kind>]"),

@@ -52,6 +52,9 @@ pub struct Settings {
     /// Archives by name, below that by kind.
     #[serde(default)]
     pub archivers: BTreeMap<String, BTreeMap<String, Options>>,
+    /// Decorators by name, below that by kind.
+    #[serde(default)]
+    pub decorators: BTreeMap<String, BTreeMap<String, Options>>,
     /// Brokers by name, below that by kind.
     #[serde(default)]
     pub queues: BTreeMap<String, BTreeMap<String, Options>>,
@@ -399,7 +402,8 @@ impl Settings {
             PluginKind::Queue => Some(&self.queues),
             PluginKind::Ledger => Some(&self.ledgers),
             PluginKind::Store => Some(&self.stores),
-            PluginKind::Dispatcher | PluginKind::Worker | PluginKind::Decorator => None,
+            PluginKind::Decorator => Some(&self.decorators),
+            PluginKind::Dispatcher | PluginKind::Worker => None,
         }
     }
 }

@@ -45,7 +45,7 @@ fn with_units(settings: &Settings, value: &mut Value) {
         members.for_each(|(name, value)| take(name, value));
     };
     members(value.get_mut("plugins"), &mut |plugin, value| options(plugin, value));
-    for section in ["providers", "connectors", "archivers", "queues", "ledgers", "stores"] {
+    for section in ["providers", "connectors", "archivers", "decorators", "queues", "ledgers", "stores"] {
         members(value.get_mut(section), &mut |_, kinds| members(Some(kinds), &mut |kind, value| options(kind, value)));
     }
 }

@@ -66,7 +66,7 @@ pub(crate) fn build(base: &Base) -> Result<Built> {
         externals,
         rules,
         archivers: archivers(base)?,
-        decorators: BTreeMap::<String, Arc<dyn Decorator>>::new(),
+        decorators: decorators(settings)?,
         engine: EngineInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             rulesets: Named(report.rulesets.into_iter().collect()),
@@ -166,6 +166,18 @@ fn archivers(base: &Base) -> Result<BTreeMap<String, Arc<dyn Archiver>>> {
         let Some(registration) = registry.iter().find(|r| r.info.name == component.kind) else { continue };
         let built = (registration.build)(&component.options.0, &queues)
             .map_err(|e| UsageError(format!("archiver {}: {e}", component.name)))?;
+        all.insert(component.name, built);
+    }
+    Ok(all)
+}
+
+fn decorators(settings: &Settings) -> Result<BTreeMap<String, Arc<dyn Decorator>>> {
+    let registry = stoq_connectors::decorators();
+    let mut all = BTreeMap::new();
+    for component in settings.active(PluginKind::Decorator) {
+        let Some(registration) = registry.iter().find(|r| r.info.name == component.kind) else { continue };
+        let built = (registration.build)(&component.options.0)
+            .map_err(|e| UsageError(format!("decorator {}: {e}", component.name)))?;
         all.insert(component.name, built);
     }
     Ok(all)

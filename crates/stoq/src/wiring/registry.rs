@@ -18,6 +18,7 @@ pub(crate) fn all() -> Vec<PluginInfo> {
     all.extend(stoq_scanners::registry().into_iter().map(|r| r.info));
     all.extend(stoq_providers::registry().into_iter().map(|r| r.info));
     all.extend(stoq_connectors::registry().into_iter().map(|r| r.info));
+    all.extend(stoq_connectors::decorators().into_iter().map(|r| r.info));
     all.extend(stoq_stores::archivers::registry().into_iter().map(|r| r.info));
     all.extend(brokers().into_iter().map(|r| r.info));
     all.extend(ledgers().into_iter().map(|r| r.info));
