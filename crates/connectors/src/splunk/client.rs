@@ -88,7 +88,7 @@ impl Collector {
                 Ok(reply) if reply.is_success() => trouble = None,
                 Ok(reply) => match reply::answer(reply.status, &reply.body, true) {
                     answer @ Answer::Mend(_) => return Ok(judged(&reply, answer)),
-                    other => trouble = Some(format!("; it answers {other:?} to questions")),
+                    other => trouble = Some(format!("; to questions: {}", fault(&reply.place, other).context)),
                 },
                 Err(e) if e.is_transient() => trouble = Some(format!("; {}", stoq_api::fault::chain(&e))),
                 Err(e) => return Err(e),
