@@ -8,31 +8,55 @@
 #[path = "support/fleet.rs"]
 mod fleet;
 mod support;
+#[path = "support/verdict.rs"]
+mod verdict;
+#[path = "support/watching.rs"]
+mod watching;
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use stoq_api::queue::{Message, Queue};
-use stoq_testkit::services::Process;
+use stoq_testkit::services::{Process, Proxy, VersityGw, process_at};
 
-use crate::fleet::{Fleet, Kind, ROUTES, intake_of, stops_well};
+use crate::fleet::{Bucket, Fleet, Kind, intake_of, stops_well};
 use crate::support::files::{self, Random};
-use crate::support::{assert_same, by_name, run, stoq, text};
+use crate::support::{text, until};
+use crate::verdict::{Run, balanced, check, scans_in};
+use crate::watching::{address, metrics, sum};
 
 /// Time between two faults.
 const PAUSE: Duration = Duration::from_millis(2_500);
 /// How long a stopped worker stays stopped: beyond what the broker tolerates.
 const STOPPED: Duration = Duration::from_secs(15);
+/// How long the store answers 503: longer than its client tries again by itself.
+const STORE_AWAY: Duration = Duration::from_secs(12);
+/// What the ledger forgets at times.
+const FORGOTTEN: Duration = Duration::from_secs(1);
+/// Until a scan is given up as partial: only those that the ledger forgot something of may come to that.
+const MAX_TIME: Duration = Duration::from_secs(300);
 /// Faults in a row of which one is each of the rare ones, and all others are kills of a role.
-const CARDS: u64 = 7;
+const CARDS: u64 = 9;
 /// Messages of the intake published at a time.
 const PUBLISH: usize = 20;
 /// How long the fleet may take to finish what is left, once nothing breaks any more.
-const SETTLE: Duration = Duration::from_secs(600);
+const SETTLE: Duration = Duration::from_secs(1_200);
+/// One root of so many is too large to travel in its task, and holds a payload that is.
+const LARGE: usize = 10;
+const LARGE_BYTES: usize = 90_000;
+/// What kills the worker that keeps it.
+const POISON: &[u8] = b"whoever keeps this dies";
+/// Signal 9 of signal(7).
+const KILL: i32 = 9;
+/// Most poisonous roots.
+const MAX_POISON: usize = 8;
 
 /// What runs, by role and how many.
 const ROLES: [(&str, usize); 3] = [("provider", 2), ("worker", 4), ("connector", 2)];
@@ -61,88 +85,166 @@ async fn nothing_is_lost_whatever_breaks() {
     }
 }
 
-async fn chaos(kind: Kind, roots: usize, time: Duration, seed: u64) {
-    let mut fleet = Fleet::start(kind, |broker| {
+/// The roots of a run, each with its content; the same ones every time.
+pub(crate) struct Roots {
+    pub(crate) count: usize,
+}
+
+/// What is special about a root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nature {
+    Harmless,
+    /// It is poison itself.
+    Poison,
+    /// Poison lies in it, beside what is harmless.
+    Poisoned,
+}
+
+impl Roots {
+    /// Poison is spread over the roots, so that what comes after it shows that the fleet goes on.
+    pub(crate) fn nature(&self, n: usize) -> Nature {
+        let count = (1 + self.count / 1_000).min(MAX_POISON);
+        let step = (self.count / (count + 1)).max(1);
+        match n / step {
+            turn if !n.is_multiple_of(step) || turn == 0 || turn > count => Nature::Harmless,
+            turn if turn.is_multiple_of(2) => Nature::Poison,
+            _ => Nature::Poisoned,
+        }
+    }
+
+    pub(crate) fn poison(n: usize) -> Vec<u8> {
+        [POISON, format!(" ({n})").as_bytes()].concat()
+    }
+
+    pub(crate) fn content(&self, n: usize) -> Vec<u8> {
+        let inner = ("nested.zip".to_owned(), files::nested_zip(n));
+        match self.nature(n) {
+            Nature::Poison => Self::poison(n),
+            // Packed, so that the archive itself can be kept.
+            Nature::Poisoned => files::zip(&[inner, ("poison.gz".to_owned(), files::gz(&Self::poison(n)))]),
+            Nature::Harmless if n % LARGE == 3 => {
+                files::zip(&[inner, ("large.bin".to_owned(), Random(n as u64).bytes(LARGE_BYTES))])
+            }
+            Nature::Harmless => files::nested_zip(n),
+        }
+    }
+
+    pub(crate) fn name(n: usize) -> String {
+        format!("{n}.zip")
+    }
+
+    fn reference(&self, n: usize) -> Message {
+        let payload = json!({ "base64": STANDARD.encode(self.content(n)), "filename": Self::name(n) });
+        // Only poison is kept: keeping is what it kills at.
+        let keep = self.nature(n) != Nature::Harmless;
+        let body = json!({ "payload": payload, "request_meta": { "archive_payloads": keep } });
+        Message::new(format!("reference-{n}"), serde_json::to_vec(&body).unwrap())
+    }
+}
+
+/// An archiver's bucket behind a line on which poison kills the worker that sends it, however healthy that is.
+async fn trap(bucket: &Bucket) -> (Proxy, Arc<AtomicUsize>) {
+    bucket.server.make_bucket("kept");
+    let killed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&killed);
+    let line = Proxy::mined(bucket.server.service.port(0), POISON, move |peer| {
+        // Whoever is not there any more was killed by others.
+        if let Some(worker) = process_at(peer) {
+            let sent = std::process::Command::new("kill").args(["-s", "KILL", &worker.to_string()]).status();
+            count.fetch_add(usize::from(sent.is_ok_and(|status| status.success())), Ordering::Relaxed);
+        }
+    });
+    (line.await, killed)
+}
+
+async fn start(kind: Kind) -> (Fleet, Proxy, Arc<AtomicUsize>) {
+    let bucket = Bucket::start().await;
+    let (line, killed) = trap(&bucket).await;
+    let fleet = Fleet::start_over(kind, Some(bucket), |broker, dir| {
         let queue = broker.name_of_intake("other", "intake");
-        format!("[providers.in.queue]\nbroker = \"main\"\nqueue = \"{queue}\"\nformat = \"native\"\n")
-    })
-    .await;
+        format!(
+            "[providers.in.queue]\nbroker = \"main\"\nqueue = \"{queue}\"\nformat = \"native\"\n[budgets]\nmax_time = \
+             \"{} s\"\n[archive]\ndestinations = [\"trap\"]\n[archivers.trap.s3]\narchive_bucket = \"kept\"\nendpoint = \
+             \"http://{}\"\nallow_http = true\naccess_key = \"{}\"\nsecret_key = \"{}\"\n[http]\nlisten = \
+             \"127.0.0.1:0\"\n[core.log]\nformat = \"json\"\n[connectors.copy.filedir]\nresults_dir = \"{}\"\n",
+            MAX_TIME.as_secs(),
+            line.address(),
+            VersityGw::ACCESS_KEY,
+            VersityGw::SECRET_KEY,
+            text(&dir.join("copy")),
+        )
+    });
+    (fleet.await, line, killed)
+}
+
+async fn chaos(kind: Kind, count: usize, time: Duration, seed: u64) {
+    let roots = Arc::new(Roots { count });
+    let (mut fleet, _line, poisoned) = start(kind).await;
     fleet.command(&["setup"]).expect(0);
     let publisher = intake_of(&fleet, "other", "intake").await;
-    let feeding = tokio::spawn(feed(publisher, roots, time));
+    let feeding = tokio::spawn(feed(publisher, Arc::clone(&roots), time));
 
-    let mut rig = Rig { running: Vec::new(), random: Random(seed), deck: Vec::new(), faults: BTreeMap::new() };
+    let mut rig = Rig::new(seed, kind);
     for (role, count) in ROLES {
         for _ in 0..count {
             rig.running.push((role, rig_start(&mut fleet, role)));
         }
     }
     let begun = Instant::now();
-    while begun.elapsed() < time || !feeding.is_finished() {
+    while begun.elapsed() < time || !feeding.is_finished() || rig.turns < CARDS {
         assert!(begun.elapsed() < time + SETTLE, "the intake does not take what is published");
         tokio::time::sleep(PAUSE).await;
         rig.one_fault(&mut fleet).await;
     }
-    feeding.await.unwrap();
-    println!("{kind:?}: {roots} roots in {:?}, faults: {:?}", begun.elapsed(), rig.faults);
+    let published = feeding.await.unwrap();
+    println!("{kind:?}: {count} roots in {:?}, faults: {:?}", begun.elapsed(), rig.faults);
 
     let calm = Instant::now();
-    while fleet.response_count() < roots || !fleet.is_idle() {
+    while ["out", "copy"].iter().any(|connector| fleet.response_count_in(connector) < count) || !fleet.is_idle() {
         assert!(
             calm.elapsed() < SETTLE,
-            "{} of {roots} roots answered; {}",
+            "{} and {} of {count} roots answered; {}",
             fleet.response_count(),
+            fleet.response_count_in("copy"),
             fleet.command(&["status"]).out
         );
         rig.revive(&mut fleet);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     println!("{kind:?}: settled {:?} after the last fault", calm.elapsed());
+    for (role, process) in &rig.running {
+        if let Some(address) = address(&process.log()) {
+            balanced(role, || metrics(address).expect("it still runs"));
+        }
+    }
+    rig.running.iter().for_each(|(_, process)| rig.redelivered.see(process));
     for (role, process) in rig.running {
         stops_well(role, process).await;
     }
-    let responses = fleet.responses();
-    assert!(responses.iter().all(|response| response["complete"] == true), "a scan is not complete");
-    assert_same(&expected(&fleet, roots), &by_name(responses), "after chaos");
-    let dead = fleet.command(&["dead", "list", "--json"]).expect(0).out;
-    assert!(dead.is_empty(), "the dead lane is not empty: {dead}");
+    println!(
+        "{kind:?}: {} kills by poison, at least {} messages redelivered, something of {} scans forgotten",
+        poisoned.load(Ordering::Relaxed),
+        rig.redelivered.0.get(),
+        rig.forgotten.len()
+    );
+    check(&fleet, &Run { roots: &roots, forgotten: &rig.forgotten, published: &published });
 }
 
-/// Publishes the references, spread over the time.
-async fn feed(intake: Arc<dyn Queue>, roots: usize, time: Duration) {
+/// Publishes the references, spread over the time. Says when each was.
+async fn feed(intake: Arc<dyn Queue>, roots: Arc<Roots>, time: Duration) -> Vec<SystemTime> {
     let begun = tokio::time::Instant::now();
-    for start in (0..roots).step_by(PUBLISH) {
-        let due = time.mul_f64(start as f64 / roots as f64 * 0.9);
+    let mut published = Vec::with_capacity(roots.count);
+    for start in (0..roots.count).step_by(PUBLISH) {
+        let due = time.mul_f64(start as f64 / roots.count as f64 * 0.9);
         tokio::time::sleep_until(begun + due).await;
-        let messages: Vec<_> = (start..roots.min(start + PUBLISH)).map(reference).collect();
+        let messages: Vec<_> = (start..roots.count.min(start + PUBLISH)).map(|n| roots.reference(n)).collect();
+        published.resize(published.len() + messages.len(), SystemTime::now());
         while let Err(fault) = intake.publish(messages.clone()).await {
             assert!(fault.is_transient(), "the intake refuses: {fault:?}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
-}
-
-fn reference(n: usize) -> Message {
-    let payload = json!({ "base64": STANDARD.encode(files::nested_zip(n)), "filename": format!("{n}.zip") });
-    Message::new(format!("reference-{n}"), serde_json::to_vec(&json!({ "payload": payload })).unwrap())
-}
-
-/// What one machine says of the same files.
-fn expected(fleet: &Fleet, roots: usize) -> BTreeMap<String, serde_json::Value> {
-    let source = fleet.path("same");
-    std::fs::create_dir(&source).unwrap();
-    for n in 0..roots {
-        files::write(&source, &format!("{n}.zip"), &files::nested_zip(n));
-    }
-    let alone = fleet.path("alone.toml");
-    std::fs::write(&alone, ROUTES).unwrap();
-    let scanned = run(stoq(&["scan", "--config-file", text(&alone), text(&source)])).expect(0);
-    let mut responses = scanned.responses();
-    for response in &mut responses {
-        // A reference has no directory.
-        response["results"][0]["payload_meta"]["extra_data"].as_object_mut().unwrap().remove("source_dir");
-    }
-    by_name(responses)
+    published
 }
 
 fn rig_start(fleet: &mut Fleet, role: &str) -> Process {
@@ -150,27 +252,58 @@ fn rig_start(fleet: &mut Fleet, role: &str) -> Process {
     fleet.role(role, more)
 }
 
+/// Messages that came again, as far as processes told before they ended.
+#[derive(Default)]
+struct Redelivered(Cell<u64>);
+
+impl Redelivered {
+    fn see(&self, process: &Process) {
+        let told = address(&process.log()).and_then(metrics);
+        self.0.set(self.0.get() + told.map_or(0.0, |told| sum(&told, "stoq_redelivered_total", &[])) as u64);
+    }
+}
+
 /// What runs, and what was done to it.
 struct Rig {
+    kind: Kind,
     running: Vec<(&'static str, Process)>,
     random: Random,
     deck: Vec<u64>,
+    turns: u64,
     faults: BTreeMap<&'static str, usize>,
+    redelivered: Redelivered,
+    /// Scans of which the ledger forgot something: no others may end as partial.
+    forgotten: BTreeSet<String>,
 }
 
 impl Rig {
+    fn new(seed: u64, kind: Kind) -> Self {
+        Self {
+            kind,
+            running: Vec::new(),
+            random: Random(seed),
+            deck: Vec::new(),
+            turns: 0,
+            faults: BTreeMap::new(),
+            redelivered: Redelivered::default(),
+            forgotten: BTreeSet::new(),
+        }
+    }
+
     /// Every kind of fault comes once in so many, in another order each time.
     fn next_card(&mut self) -> u64 {
         if self.deck.is_empty() {
             self.deck = (0..CARDS).collect();
         }
         let at = usize::try_from(self.random.below(self.deck.len() as u64)).unwrap();
+        self.turns += 1;
         self.deck.swap_remove(at)
     }
 
     async fn one_fault(&mut self, fleet: &mut Fleet) {
         let fault = match self.next_card() {
-            0 => {
+            // A stand-in that keeps nothing would lose everything.
+            0 if self.kind != Kind::PubSub => {
                 fleet.broker.crash().await;
                 "broker killed"
             }
@@ -183,6 +316,22 @@ impl Rig {
                 self.stop_a_worker().await;
                 "worker stopped for a while"
             }
+            3 => {
+                // A ledger that nobody uses just now has nothing to forget.
+                let idle = fleet.redis.moment();
+                until("the ledger is used", || idle.is_over() || fleet.is_idle());
+                let moment = fleet.redis.moment();
+                tokio::time::sleep(FORGOTTEN).await;
+                self.forgotten.extend(scans_in(&fleet.redis.fall_back(&moment).await));
+                "ledger forgot its last second"
+            }
+            4 => {
+                let line = &fleet.bucket.as_ref().unwrap().line;
+                line.busy();
+                tokio::time::sleep(STORE_AWAY).await;
+                line.heal();
+                "store answered 503 for a while"
+            }
             _ => self.kill_one(fleet),
         };
         *self.faults.entry(fault).or_default() += 1;
@@ -192,6 +341,7 @@ impl Rig {
     fn kill_one(&mut self, fleet: &mut Fleet) -> &'static str {
         let at = usize::try_from(self.random.below(self.running.len() as u64)).unwrap();
         let (role, process) = &mut self.running[at];
+        self.redelivered.see(process);
         process.kill();
         *process = rig_start(fleet, role);
         match *role {
@@ -209,13 +359,15 @@ impl Rig {
         self.running[at].1.thaw();
     }
 
-    /// Starts again what ended by itself, as an orchestrator would. What panicked fails the test.
+    /// Starts again what ended by itself or by poison, as an orchestrator would. What panicked fails the test.
     fn revive(&mut self, fleet: &mut Fleet) {
         for (role, process) in &mut self.running {
             if let Some(status) = process.exited() {
                 assert!(!process.log().contains("panicked"), "{role} panicked:\n{}", process.log());
-                *self.faults.entry("ended by itself").or_default() += 1;
-                println!("{role} ended with {status}: {}", process.log().lines().last().unwrap_or_default());
+                if (*role, status.signal()) != ("worker", Some(KILL)) {
+                    *self.faults.entry("ended by itself").or_default() += 1;
+                    println!("{role} ended with {status}: {}", process.log().lines().last().unwrap_or_default());
+                }
                 *process = rig_start(fleet, role);
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use stoq_api::queue::{LaneOptions, Queue};
-use stoq_testkit::services::{Kafka, Process, PubSub, RabbitMq, RabbitMqOptions, Redis};
+use stoq_testkit::services::{Kafka, Process, Proxy, PubSub, RabbitMq, RabbitMqOptions, Redis, VersityGw};
 
 use crate::support::{Ended, PATIENCE, responses_in, run, stoq, text};
 
@@ -141,10 +141,48 @@ impl Broker {
     }
 }
 
+/// A payload store that is a bucket, reached over a line that can fail.
+pub(crate) struct Bucket {
+    pub(crate) server: VersityGw,
+    pub(crate) line: Proxy,
+}
+
+impl Bucket {
+    /// The bucket of payloads.
+    const PAYLOADS: &str = "payloads";
+
+    /// Starts the server, with the bucket.
+    pub(crate) async fn start() -> Self {
+        let server = VersityGw::start().await;
+        server.make_bucket(Self::PAYLOADS);
+        let line = Proxy::start(server.service.port(0)).await;
+        Self { server, line }
+    }
+
+    /// Where the server keeps its objects.
+    pub(crate) fn objects(&self) -> PathBuf {
+        self.server.bucket(Self::PAYLOADS)
+    }
+
+    /// Its table in a configuration.
+    fn table(&self) -> String {
+        format!(
+            "[stores.main.s3]\nbucket = \"{}\"\nendpoint = \"http://{}\"\nallow_http = true\naccess_key_id = \
+             \"{}\"\nsecret_access_key = \"{}\"\n",
+            Self::PAYLOADS,
+            self.line.address(),
+            VersityGw::ACCESS_KEY,
+            VersityGw::SECRET_KEY,
+        )
+    }
+}
+
 /// Servers, a configuration that names them, and folders that all roles share.
 pub(crate) struct Fleet {
     pub(crate) broker: Broker,
     pub(crate) redis: Redis,
+    /// The payload store, where it is no folder.
+    pub(crate) bucket: Option<Bucket>,
     dir: tempfile::TempDir,
     started: usize,
 }
@@ -152,16 +190,28 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts the servers and writes the configuration: one connector into a folder, and whatever `more` says.
     pub(crate) async fn start(kind: Kind, more: impl FnOnce(&Broker) -> String) -> Self {
+        Self::start_over(kind, None, |broker, _| more(broker)).await
+    }
+
+    /// The same, with the payload store in `bucket`; `more` is also told the folder that all roles share.
+    pub(crate) async fn start_over(
+        kind: Kind,
+        bucket: Option<Bucket>,
+        more: impl FnOnce(&Broker, &Path) -> String,
+    ) -> Self {
         let (broker, redis) = tokio::join!(Broker::start(kind), Redis::start());
         let dir = tempfile::tempdir().unwrap();
-        let this = Self { broker, redis, dir, started: 0 };
-        let more = more(&this.broker);
+        let this = Self { broker, redis, bucket, dir, started: 0 };
+        let more = more(&this.broker, this.dir.path());
+        let store = match &this.bucket {
+            Some(bucket) => bucket.table(),
+            None => format!("[stores.main.local]\npath = \"{}\"\n", text(&this.path("payloads"))),
+        };
         let configuration = format!(
             "{ROUTES}\n[fleet]\nqueue = \"main\"\nledger = \"main\"\nstore = \"main\"\n\n{}\n[ledgers.main.redis]\nurls = \
-             [\"{}\"]\n\n[stores.main.local]\npath = \"{}\"\n\n[connectors.out.filedir]\nresults_dir = \"{}\"\n\n{more}\n",
+             [\"{}\"]\n\n{store}\n[connectors.out.filedir]\nresults_dir = \"{}\"\n\n{more}\n",
             this.broker.table("main"),
             this.redis.address(),
-            text(&this.path("payloads")),
             text(&this.path("out")),
         );
         std::fs::write(this.configuration(), configuration).unwrap();
@@ -215,7 +265,27 @@ impl Fleet {
 
     /// How many there are, without reading them.
     pub(crate) fn response_count(&self) -> usize {
-        count(&self.path("out"))
+        self.response_count_in("out")
+    }
+
+    /// The same, of the connector that writes into this folder.
+    pub(crate) fn response_count_in(&self, folder: &str) -> usize {
+        count(&self.path(folder))
+    }
+
+    /// What all roles said of `id`, each line with the role's name.
+    pub(crate) fn trail(&self, id: &str) -> String {
+        let files = std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut lines = Vec::new();
+        for log in files.filter(|path| path.extension().is_some_and(|e| e == "log")) {
+            let said = std::fs::read(&log).unwrap();
+            let role = log.file_stem().unwrap().to_string_lossy().into_owned();
+            let of_id = String::from_utf8_lossy(&said);
+            lines.extend(of_id.lines().filter(|line| line.contains(id)).map(|line| format!("{line} ({role})")));
+        }
+        // Each begins with its time.
+        lines.sort();
+        lines.join("\n")
     }
 
     /// Whether nothing waits on any lane and no scan is open, as far as the broker tells.

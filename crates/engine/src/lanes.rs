@@ -12,6 +12,9 @@ pub const WORKERS: &str = "workers";
 pub const DEAD: &str = "dead";
 /// Header of a task message that was taken apart from a redelivered one: its task may have been started before.
 pub const AGAIN: &str = "stoq-again";
+/// Header of a root's task that was published again since the ledger had lost its scan: it may have been started before,
+/// but nobody died of it. Each child of the scan may publish one, so they must not count as attempts.
+pub const ANEW: &str = "stoq-anew";
 
 /// Most tasks in one message.
 pub const BATCH_ITEMS: usize = 16;
@@ -249,11 +252,23 @@ pub fn pack(tasks: &[Task]) -> Result<Vec<Message>, Fault> {
 /// # Errors
 /// As for [`pack`].
 pub fn take_apart(tasks: &[Task]) -> Result<Vec<Message>, Fault> {
+    singles(tasks, AGAIN)
+}
+
+/// Messages, one for each task, that make a scan anew which the ledger has lost.
+///
+/// # Errors
+/// As for [`pack`].
+pub fn make_anew(tasks: &[Task]) -> Result<Vec<Message>, Fault> {
+    singles(tasks, ANEW)
+}
+
+fn singles(tasks: &[Task], mark: &str) -> Result<Vec<Message>, Fault> {
     tasks
         .iter()
         .map(|task| {
             let mut single = message(std::slice::from_ref(task))?;
-            single.headers.push((AGAIN.to_owned(), "1".to_owned()));
+            single.headers.push((mark.to_owned(), "1".to_owned()));
             Ok(single)
         })
         .collect()

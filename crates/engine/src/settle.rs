@@ -30,6 +30,9 @@ const RESPONSE_BYTES: usize = 2 << 10;
 /// Traces named in one message: with more its header would be longer than some brokers take.
 const MAX_TRACED: usize = 16;
 
+/// How often a scan that is frozen and then is not is asked about.
+const FINISH_TRIES: usize = 5;
+
 /// A response on its way to the result lane, and what is counted and told of it there.
 pub struct Ready {
     item: Item,
@@ -68,21 +71,28 @@ pub async fn settle(around: &Surroundings, mut task: Task, examined: Examined, f
     let Examined { mut outcome, children, hints, .. } = examined;
     let mut offspring = Children::new(around, &mut task, &outcome, children, &hints).await?;
     match offspring.admit_and_publish(&mut outcome, first).await? {
-        children::Admission::Open => {}
-        children::Admission::Frozen => return finish(around, task.scan_id).await,
+        // Settling an outcome that comes too late says whether its scan is still frozen, too.
+        children::Admission::Open | children::Admission::Frozen => {}
         children::Admission::Closed => return Ok(()),
         children::Admission::Unknown => return make_anew(around, &task).await,
     }
     let head = task.is_root().then_some(&*task.scan);
-    let settled = around
-        .patiently("settle a payload", || around.ledger.settle(task.scan_id, head, &outcome, Timestamp::now()))
-        .await?;
-    match settled {
-        Settled::Open { unsettled } => offspring.publish_missing(&outcome, &unsettled).await,
-        Settled::Frozen => finish(around, task.scan_id).await,
-        Settled::Closed => Ok(()),
-        Settled::Unknown => make_anew(around, &task).await,
+    for _ in 0..FINISH_TRIES {
+        let settled = around
+            .patiently("settle a payload", || around.ledger.settle(task.scan_id, head, &outcome, Timestamp::now()))
+            .await?;
+        match settled {
+            Settled::Open { unsettled } => return offspring.publish_missing(&outcome, &unsettled).await,
+            Settled::Frozen if finish(around, task.scan_id).await? => return Ok(()),
+            Settled::Frozen => {}
+            Settled::Closed => return Ok(()),
+            Settled::Unknown => return make_anew(around, &task).await,
+        }
     }
+    Err(Fault::new(
+        FaultKind::Unavailable,
+        format!("{} ends and begins again; its payload is given back", task.scan_id),
+    ))
 }
 
 /// Settles an outcome without children: a payload that could not be fetched, or was given up.
@@ -94,18 +104,36 @@ pub async fn settle_barren(around: &Surroundings, task: Task, outcome: Outcome) 
     settle(around, task, examined, false).await
 }
 
-/// Assembles, publishes and closes a frozen scan. Harmless to repeat.
+/// Settles a payload whose task cannot be read, so that nothing is known of it but its ids.
 ///
 /// # Errors
 /// As for [`settle`].
-pub async fn finish(around: &Surroundings, scan: ScanId) -> Result<(), Fault> {
+pub async fn unreadable(around: &Surroundings, scan: ScanId, outcome: &Outcome) -> Result<(), Fault> {
+    for _ in 0..FINISH_TRIES {
+        let settled = around
+            .patiently("settle an unreadable task", || around.ledger.settle(scan, None, outcome, Timestamp::now()))
+            .await?;
+        if settled != Settled::Frozen || finish(around, scan).await? {
+            return Ok(());
+        }
+    }
+    Err(Fault::new(FaultKind::Unavailable, format!("{scan} ends and begins again; its payload is given back")))
+}
+
+/// Assembles, publishes and closes a frozen scan. Harmless to repeat. Says whether it did: a scan that is not frozen any
+/// more was closed by somebody else, or the ledger came back without its last operations. Whoever was told that it is
+/// frozen has to ask again which of both, or the scan could be lost with its last delivery.
+///
+/// # Errors
+/// As for [`settle`].
+pub async fn finish(around: &Surroundings, scan: ScanId) -> Result<bool, Fault> {
     let frozen = around.patiently("load a finished scan", || around.ledger.frozen(scan)).await?;
-    // `None`: somebody else closed it in between.
-    let Some(frozen) = frozen else { return Ok(()) };
+    let Some(frozen) = frozen else { return Ok(false) };
     let response = respond(around, frozen).await?;
     publish_results(around, vec![response]).await?;
     let keep = around.settings.tombstone;
-    around.patiently("close a scan", || around.ledger.close(scan, keep, Timestamp::now())).await
+    around.patiently("close a scan", || around.ledger.close(scan, keep, Timestamp::now())).await?;
+    Ok(true)
 }
 
 /// A frozen scan's response.
@@ -215,7 +243,7 @@ async fn make_anew(around: &Surroundings, task: &Task) -> Result<(), Fault> {
     if task.scan.roots.len() > 1 {
         around.patiently("open a scan", || around.ledger.open(task.scan_id, &task.scan, Timestamp::now())).await?;
     }
-    let messages = lanes::take_apart(&roots)?;
+    let messages = lanes::make_anew(&roots)?;
     let lane = &around.lanes.of(task.scan.tenant.as_deref()).roots;
     around.patiently("publish roots again", || lane.publish(messages.clone())).await
 }

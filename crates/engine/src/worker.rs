@@ -6,7 +6,7 @@ use std::time::Duration;
 use stoq_api::queue::{Delivery, Message};
 use stoq_api::scanner::Remaining;
 use stoq_api::{EnvelopeError, Fault, FaultKind, Location, Outcome, PayloadId, Task, Timestamp, envelope};
-use stoq_runtime::metrics::{Component, ErrorKind, Role};
+use stoq_runtime::metrics::{self, Component, ErrorKind, Role};
 use stoq_runtime::trace::Span;
 use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -16,12 +16,15 @@ use crate::dead::{self, DeadKind};
 use crate::examine::{self, Examined, Fetch};
 use crate::feed::Feed;
 use crate::fetch::{Fetched, fetch};
-use crate::lanes::{self, AGAIN, Lane, TaskLane};
+use crate::lanes::{self, AGAIN, ANEW, Lane, TaskLane};
 use crate::settle;
 use crate::surroundings::Surroundings;
 
 /// How often a delivery in work asks its queue for more time.
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
+/// The last attempts at a payload, with nothing else in work. One would convict a payload whose worker was killed by
+/// chance, by a machine that ran out of memory or an orchestrator in a hurry; so often that is no chance any more.
+const ATTEMPTS_ALONE: u32 = 3;
 /// How long a task is kept that only a newer build reads, before it is given back.
 const AWAY: Duration = Duration::from_millis(500);
 
@@ -110,7 +113,14 @@ impl Worker {
 
     async fn process(&self, lane: Lane, delivery: &Delivery) -> Result<(), Fault> {
         let message = &delivery.message;
-        let first = delivery.first && message.header(AGAIN).is_none();
+        // Whether nobody has started it, and, if somebody may have, whether nobody can have died of it.
+        let anew = message.header(ANEW).is_some();
+        let uncounted = delivery.first && message.header(AGAIN).is_none();
+        let first = uncounted && !anew;
+        if !delivery.first {
+            let tenant = self.around.lanes.tenants()[lane.tenant].tenant.as_deref();
+            metrics::redelivered(&lane.kind.name(tenant));
+        }
         let frames = match envelope::decode(&message.body) {
             Ok(frames) => frames,
             Err(error) => return self.bury(&error.to_string(), message).await,
@@ -135,7 +145,7 @@ impl Worker {
             return self.take_apart(lane, &tasks).await;
         }
         let [task] = tasks.as_slice() else { return self.with_others(tasks, first, None).await };
-        if first {
+        if uncounted {
             return self.with_others(tasks, first, None).await;
         }
         // A store that is away is no fault of the payload, so its bytes come before the attempt that is counted. A place
@@ -145,17 +155,18 @@ impl Worker {
             _ => Some(fetch(&self.around, task).await?),
         };
         let most = self.around.settings.max_attempts;
+        let alone = most.min(ATTEMPTS_ALONE);
         match self.attempts(task, task.payload_id).await? {
             // Its scan was closed: scanning it again changes nothing, but what kills workers would kill this one.
             0 => return Ok(()),
-            attempts if attempts < most => return self.with_others(tasks, first, fetched).await,
+            attempts if attempts <= most - alone => return self.with_others(tasks, first, fetched).await,
             _ => {}
         }
         let _alone = self.alone.write().await;
         // Counted only now: whoever died on others while this one waited for its turn is not its fault.
         match self.attempts(task, task.payload_id.alone()).await? {
             0 => Ok(()),
-            1 => self.scan(tasks, first, fetched).await,
+            attempts if attempts <= alone => self.scan(tasks, first, fetched).await,
             _ => self.give_up(task, most, message).await,
         }
     }
@@ -232,7 +243,11 @@ impl Worker {
     /// Counts an attempt at redelivered work as `counted`; 0 if its scan is closed.
     async fn attempts(&self, task: &Task, counted: PayloadId) -> Result<u32, Fault> {
         let ledger = &self.around.ledger;
-        self.around.patiently("count an attempt", || ledger.begin(task.scan_id, counted, Timestamp::now())).await
+        let now = Timestamp::now();
+        let count = self.around.patiently("count an attempt", || ledger.begin(task.scan_id, counted, now)).await?;
+        let alone = counted != task.payload_id;
+        tracing::info!(scan = %task.scan_id, payload = %task.payload_id, count, alone, "working on a payload again");
+        Ok(count)
     }
 
     /// Gives a payload up after `attempts`: its bytes are kept for people, a dead letter says why, and its scan goes on
@@ -271,15 +286,7 @@ impl Worker {
         self.bury(&error.to_string(), message).await?;
         let mut outcome = Outcome::empty(payload, None, 0);
         outcome.errors.push(examine::error("", &format!("unable to read task: {error}"), payload));
-        let ledger = &self.around.ledger;
-        let settled = self
-            .around
-            .patiently("settle an unreadable task", || ledger.settle(scan, None, &outcome, Timestamp::now()))
-            .await?;
-        match settled {
-            stoq_api::ledger::Settled::Frozen => settle::finish(&self.around, scan).await,
-            _ => Ok(()),
-        }
+        settle::unreadable(&self.around, scan, &outcome).await
     }
 
     async fn bury(&self, reason: &str, message: &Message) -> Result<(), Fault> {

@@ -35,6 +35,7 @@ struct Families {
     seconds: HistogramVec,
     slot_kills: IntCounterVec,
     slot_seconds: CounterVec,
+    redelivered: IntCounterVec,
     lane_depth: IntGaugeVec,
     lane_age: GaugeVec,
     rules: IntGaugeVec,
@@ -89,6 +90,12 @@ impl Families {
                 "time that slots were at work, by whose payloads they worked on",
                 &["tenant"],
             ),
+            redelivered: counter(
+                &registry,
+                "stoq_redelivered_total",
+                "messages of a task lane that may have been worked on before",
+                &["lane"],
+            ),
             lane_depth: gauge(
                 &registry,
                 "stoq_lane_messages",
@@ -118,7 +125,7 @@ impl Families {
     /// The names of all families of our own, whether they have series yet or not.
     #[cfg(test)]
     fn names(&self) -> Vec<String> {
-        let all: [&dyn Collector; 16] = [
+        let all: [&dyn Collector; 17] = [
             &self.taken,
             &self.responses,
             &self.dead,
@@ -130,6 +137,7 @@ impl Families {
             &self.seconds,
             &self.slot_kills,
             &self.slot_seconds,
+            &self.redelivered,
             &self.lane_depth,
             &self.lane_age,
             &self.rules,
@@ -378,6 +386,11 @@ impl ErrorKind {
             Self::Fault(FaultKind::Misconfigured) => "misconfigured",
         }
     }
+}
+
+/// A worker was handed a message of a task lane that it, or another, may have worked on before.
+pub fn redelivered(lane: &str) {
+    FAMILIES.redelivered.with_label_values(&[lane]).inc();
 }
 
 /// A jailed process died or was killed, for one of the jail's few reasons.

@@ -14,6 +14,8 @@ pub mod hec;
 #[cfg(feature = "buckets")]
 mod http;
 mod kafka;
+mod past;
+mod peer;
 mod port;
 mod process;
 mod proxy;
@@ -31,6 +33,8 @@ pub use cached::cached;
 #[cfg(feature = "buckets")]
 pub use gcs::GcsServer;
 pub use kafka::{Kafka, KafkaOptions};
+pub use past::Moment;
+pub use peer::process_at;
 pub use port::Port;
 pub use process::Process;
 pub use proxy::Proxy;

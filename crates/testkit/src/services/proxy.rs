@@ -1,6 +1,7 @@
 //! A network that can fail, between a client and a server on the loopback address.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -10,6 +11,8 @@ use tokio::task::JoinSet;
 
 /// What one read takes at most.
 const CHUNK: usize = 64 << 10;
+/// What an HTTP server says that cannot just now.
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// The network's condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ enum Line {
     Stalled,
     /// New connections are closed as soon as they are there.
     Cut,
+    /// Requests on new connections are answered as by an HTTP server that cannot just now.
+    Busy,
 }
 
 /// The condition, and how many times everything open was reset.
@@ -26,6 +31,12 @@ enum Line {
 struct State {
     line: Line,
     resets: u64,
+}
+
+/// What must not pass, and who is told of it.
+struct Mine {
+    needle: Vec<u8>,
+    tread: Box<dyn Fn(SocketAddr) + Send + Sync>,
 }
 
 /// Forwards TCP connections to a server until told otherwise. Dropping it resets what is open.
@@ -41,10 +52,22 @@ impl Proxy {
     /// # Panics
     /// There is no free port.
     pub async fn start(port: u16) -> Self {
+        Self::open(port, None).await
+    }
+
+    /// The same, but a client that sends `needle` gets no further: `tread` is told where it is, and the connection is reset.
+    ///
+    /// # Panics
+    /// There is no free port.
+    pub async fn mined(port: u16, needle: &[u8], tread: impl Fn(SocketAddr) + Send + Sync + 'static) -> Self {
+        Self::open(port, Some(Arc::new(Mine { needle: needle.to_vec(), tread: Box::new(tread) }))).await
+    }
+
+    async fn open(port: u16, mine: Option<Arc<Mine>>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (state, watched) = watch::channel(State { line: Line::Up, resets: 0 });
-        tokio::spawn(listen(listener, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), watched));
+        tokio::spawn(listen(listener, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), watched, mine));
         Self { address, state }
     }
 
@@ -63,6 +86,11 @@ impl Proxy {
         self.state.send_modify(|s| *s = State { line: Line::Cut, resets: s.resets + 1 });
     }
 
+    /// Resets what is open, and answers requests with 503, until [`Proxy::heal`]. For HTTP.
+    pub fn busy(&self) {
+        self.state.send_modify(|s| *s = State { line: Line::Busy, resets: s.resets + 1 });
+    }
+
     /// Lets nothing pass, and closes nothing, until [`Proxy::heal`].
     pub fn stall(&self) {
         self.state.send_modify(|s| s.line = Line::Stalled);
@@ -79,16 +107,21 @@ impl Proxy {
     }
 }
 
-async fn listen(listener: TcpListener, target: SocketAddr, mut state: watch::Receiver<State>) {
+async fn listen(listener: TcpListener, target: SocketAddr, mut state: watch::Receiver<State>, mine: Option<Arc<Mine>>) {
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                let Ok((client, _)) = accepted else { continue };
-                if state.borrow().line == Line::Cut {
-                    reset(&client);
-                } else {
-                    open.spawn(forward(client, target, state.clone()));
+                let Ok((client, from)) = accepted else { continue };
+                let line = state.borrow().line;
+                match line {
+                    Line::Cut => reset(&client),
+                    Line::Busy => {
+                        open.spawn(turn_away(client));
+                    }
+                    Line::Up | Line::Stalled => {
+                        open.spawn(forward(client, target, state.clone(), mine.clone().map(|mine| (mine, from))));
+                    }
                 }
             }
             Some(_ended) = open.join_next() => {}
@@ -102,7 +135,22 @@ fn reset(stream: &TcpStream) {
     let _closed_already = stream.set_zero_linger();
 }
 
-async fn forward(mut client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
+/// Answers one request. What it sends is read to its end: closing on unread bytes would be a reset that may overtake the
+/// answer.
+async fn turn_away(mut client: TcpStream) {
+    let mut buffer = vec![0; CHUNK];
+    if matches!(client.read(&mut buffer).await, Ok(1..)) && client.write_all(BUSY).await.is_ok() {
+        let _gone = client.shutdown().await;
+        while matches!(client.read(&mut buffer).await, Ok(1..)) {}
+    }
+}
+
+async fn forward(
+    mut client: TcpStream,
+    target: SocketAddr,
+    mut state: watch::Receiver<State>,
+    mine: Option<(Arc<Mine>, SocketAddr)>,
+) {
     let resets = state.borrow().resets;
     let Ok(mut server) = TcpStream::connect(target).await else { return reset(&client) };
     for stream in [&client, &server] {
@@ -113,7 +161,9 @@ async fn forward(mut client: TcpStream, target: SocketAddr, mut state: watch::Re
     let (from_server, to_server) = server.split();
     let was_reset = tokio::select! {
         _ = state.wait_for(|s| s.resets != resets) => true,
-        _ = async { tokio::join!(copy(from_client, to_server, up), copy(from_server, to_client, down)) } => false,
+        both = async { tokio::try_join!(copy(from_client, to_server, up, mine), copy(from_server, to_client, down, None)) } => {
+            both.is_err()
+        }
     };
     if was_reset {
         reset(&client);
@@ -121,16 +171,34 @@ async fn forward(mut client: TcpStream, target: SocketAddr, mut state: watch::Re
     }
 }
 
+/// A client sent what must not pass.
+struct Trodden;
+
 /// One direction, to its end; a stalled line is waited for before every write.
-async fn copy(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut state: watch::Receiver<State>) {
+async fn copy(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut state: watch::Receiver<State>,
+    mine: Option<(Arc<Mine>, SocketAddr)>,
+) -> Result<(), Trodden> {
     let mut buffer = vec![0; CHUNK];
+    let mut seen = Vec::new();
     while let Ok(read) = from.read(&mut buffer).await {
         if state.wait_for(|s| s.line == Line::Up).await.is_err() {
-            return;
+            return Ok(());
+        }
+        if let Some((mine, peer)) = &mine {
+            seen.extend_from_slice(&buffer[..read]);
+            if seen.windows(mine.needle.len()).any(|window| window == mine.needle) {
+                (mine.tread)(*peer);
+                return Err(Trodden);
+            }
+            seen.drain(..seen.len().saturating_sub(mine.needle.len() - 1));
         }
         if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
             let _gone = to.shutdown().await;
-            return;
+            return Ok(());
         }
     }
+    Ok(())
 }

@@ -1,15 +1,12 @@
 //! A Redis that comes back without its last operations, as one that does not write through, or a replica that takes over
 //! too soon: scans become late, partial or are made anew, but none is complete that is not.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stoq_api::ledger::{Claim, Completeness, Ledger, Settled};
-use stoq_testkit::services::Redis;
-use tempfile::TempDir;
+use stoq_testkit::services::{Moment, Redis};
 
 use crate::common::{Objects, ledger_over, options};
 use crate::scan::{Scan, in_order, insist, open};
@@ -17,42 +14,27 @@ use crate::scan::{Scan, in_order, insist, open};
 /// A server whose past can be brought back.
 struct Forgetful {
     server: Redis,
-    past: TempDir,
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
+    past: Option<Moment>,
 }
 
 impl Forgetful {
     async fn start() -> Self {
-        Self { server: Redis::start().await, past: tempfile::tempdir().unwrap() }
+        Self { server: Redis::start().await, past: None }
     }
 
     fn ledger(&self) -> Arc<dyn Ledger> {
         ledger_over(&options(&[self.server.address()]), Arc::<Objects>::default())
     }
 
-    fn file(&mut self) -> PathBuf {
-        self.server.service().place().directory.join("appendonlydir")
-    }
-
-    /// What was answered so far is what the server will remember: it writes before it answers.
+    /// What was answered so far is what the server will remember.
     fn remember(&mut self) {
-        copy(&self.file(), self.past.path());
+        self.past = Some(self.server.moment());
     }
 
     /// Crashes, and comes back without anything answered since.
     async fn forget(&mut self) {
-        self.server.kill();
-        let file = self.file();
-        fs::remove_dir_all(&file).unwrap();
-        copy(self.past.path(), &file);
-        self.server.restart().await;
+        let past = self.past.take().unwrap();
+        assert!(!self.server.fall_back(&past).await.is_empty());
     }
 }
 
