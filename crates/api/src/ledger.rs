@@ -172,6 +172,11 @@ pub trait Ledger: Send + Sync {
     /// not open the scan; a closed one needs no attempt any more, and none is counted (the answer is 0).
     async fn begin(&self, scan: ScanId, payload: PayloadId, now: Timestamp) -> Result<u32, Fault>;
 
+    /// Takes back one attempt that [`Ledger::begin`] counted: whoever counted it has lived through it, so it says nothing
+    /// against the payload. What is left is the number of those who died, or are still at it. Does nothing where nothing
+    /// is counted.
+    async fn survived(&self, scan: ScanId, payload: PayloadId) -> Result<(), Fault>;
+
     /// What the scan has spent of its budgets: (payloads, bytes) admitted. `None` for a scan that is neither open nor
     /// frozen.
     async fn spent(&self, scan: ScanId) -> Result<Option<(u64, u64)>, Fault>;

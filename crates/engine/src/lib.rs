@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assemble;
+mod attempts;
 pub mod breaker;
 pub mod dead;
 pub mod examine;

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::attempts::{Attempts, Counted};
 use crate::dead::{self, DeadKind};
 use crate::examine::{self, Examined, Fetch};
 use crate::feed::Feed;
@@ -25,6 +26,8 @@ const EXTEND_EVERY: Duration = Duration::from_secs(10);
 /// The last attempts at a payload, with nothing else in work. One would convict a payload whose worker was killed by
 /// chance, by a machine that ran out of memory or an orchestrator in a hurry; so often that is no chance any more.
 const ATTEMPTS_ALONE: u32 = 3;
+/// How long taking back the attempts of dropped work may take.
+const TAKE_BACK: Duration = Duration::from_secs(2);
 /// How long a task is kept that only a newer build reads, before it is given back.
 const AWAY: Duration = Duration::from_millis(500);
 
@@ -36,6 +39,7 @@ pub struct Worker {
     alone: Arc<RwLock<()>>,
     settled: Arc<Notify>,
     meters: Arc<Meters>,
+    counted: Arc<Counted>,
 }
 
 /// What is counted of messages of each task lane: by tenant, roots and children.
@@ -55,7 +59,7 @@ impl Worker {
             [meter(TaskLane::Roots), meter(TaskLane::Children)]
         });
         let meters = Arc::new(Meters(meters.collect()));
-        Self { around, alone: Arc::default(), settled: Arc::default(), meters }
+        Self { around, alone: Arc::default(), settled: Arc::default(), meters, counted: Arc::default() }
     }
 
     /// Rung after every message that was settled or given back.
@@ -86,7 +90,13 @@ impl Worker {
         };
         tokio::select! {
             () = work => {}
-            () = force.cancelled() => tracing::warn!("stopping now; unfinished work is given back"),
+            () = force.cancelled() => {
+                tracing::warn!("stopping now; unfinished work is given back");
+                // What is dropped in good order killed nobody.
+                if tokio::time::timeout(TAKE_BACK, self.counted.take_back(&self.around)).await.is_err() {
+                    tracing::warn!("the ledger is away; what is dropped now counts as an attempt");
+                }
+            }
         }
         Ok(())
     }
@@ -154,20 +164,44 @@ impl Worker {
             Location::Remote(_) => None,
             _ => Some(fetch(&self.around, task).await?),
         };
+        self.again(tasks, fetched, message).await
+    }
+
+    /// Work that somebody may have died of before. Each attempt is counted until it is survived.
+    async fn again(&self, tasks: Vec<Task>, fetched: Option<Fetched>, message: &Message) -> Result<(), Fault> {
+        let Some(task) = tasks.first().cloned() else { return Ok(()) };
+        let mut attempts = Attempts::of(&self.around, &self.counted, &task);
+        let done = self.attempt(&mut attempts, tasks, &task, fetched, message).await;
+        attempts.survived(&done).await;
+        done
+    }
+
+    async fn attempt(
+        &self,
+        attempts: &mut Attempts<'_>,
+        tasks: Vec<Task>,
+        task: &Task,
+        fetched: Option<Fetched>,
+        message: &Message,
+    ) -> Result<(), Fault> {
         let most = self.around.settings.max_attempts;
         let alone = most.min(ATTEMPTS_ALONE);
-        match self.attempts(task, task.payload_id).await? {
+        match attempts.count(task.payload_id).await? {
             // Its scan was closed: scanning it again changes nothing, but what kills workers would kill this one.
             0 => return Ok(()),
-            attempts if attempts <= most - alone => return self.with_others(tasks, first, fetched).await,
+            count if count <= most - alone => return self.with_others(tasks, false, fetched).await,
             _ => {}
         }
         let _alone = self.alone.write().await;
         // Counted only now: whoever died on others while this one waited for its turn is not its fault.
-        match self.attempts(task, task.payload_id.alone()).await? {
+        match attempts.count_alone(alone).await? {
             0 => Ok(()),
-            attempts if attempts <= alone => self.scan(tasks, first, fetched).await,
-            _ => self.give_up(task, most, message).await,
+            count if count <= alone => self.scan(tasks, false, fetched).await,
+            _ => {
+                self.give_up(task, most, message).await?;
+                attempts.keep();
+                Ok(())
+            }
         }
     }
 
@@ -238,16 +272,6 @@ impl Worker {
         let spent = self.around.patiently("ask what is spent", || ledger.spent(task.scan_id)).await?;
         let (children, bytes) = spent.unwrap_or_default();
         Ok(Remaining { children: all.children.saturating_sub(children), bytes: all.bytes.saturating_sub(bytes) })
-    }
-
-    /// Counts an attempt at redelivered work as `counted`; 0 if its scan is closed.
-    async fn attempts(&self, task: &Task, counted: PayloadId) -> Result<u32, Fault> {
-        let ledger = &self.around.ledger;
-        let now = Timestamp::now();
-        let count = self.around.patiently("count an attempt", || ledger.begin(task.scan_id, counted, now)).await?;
-        let alone = counted != task.payload_id;
-        tracing::info!(scan = %task.scan_id, payload = %task.payload_id, count, alone, "working on a payload again");
-        Ok(count)
     }
 
     /// Gives a payload up after `attempts`: its bytes are kept for people, a dead letter says why, and its scan goes on

@@ -248,6 +248,17 @@ impl Ledger for MemoryLedger {
         Ok(*count)
     }
 
+    async fn survived(&self, scan: ScanId, payload: PayloadId) -> Result<(), Fault> {
+        let mut state = self.state.lock();
+        let State { scans, strays, .. } = &mut *state;
+        let known = scans.get_mut(&scan).map(|scan| &mut scan.attempts);
+        let attempts = known.or_else(|| strays.get_mut(&scan).map(|stray| &mut stray.attempts));
+        if let Some(count) = attempts.and_then(|attempts| attempts.get_mut(&payload)) {
+            *count = count.saturating_sub(1);
+        }
+        Ok(())
+    }
+
     async fn spent(&self, scan: ScanId) -> Result<Option<(u64, u64)>, Fault> {
         Ok(self.state.lock().scans.get(&scan).map(|scan| (scan.admitted, scan.admitted_bytes)))
     }

@@ -55,6 +55,10 @@ impl Ledger for FaultyLedger {
         self.plan.run("ledger.begin", self.inner.begin(scan, payload, now)).await
     }
 
+    async fn survived(&self, scan: ScanId, payload: PayloadId) -> Result<(), Fault> {
+        self.plan.run("ledger.survived", self.inner.survived(scan, payload)).await
+    }
+
     async fn spent(&self, scan: ScanId) -> Result<Option<(u64, u64)>, Fault> {
         self.plan.run("ledger.spent", self.inner.spent(scan)).await
     }

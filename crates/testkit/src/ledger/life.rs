@@ -142,6 +142,11 @@ pub(super) async fn counts_attempts(ledger: &dyn Ledger) {
     case.admit_as_root(&[case.child("b", 1)]).await;
     assert_eq!((begin(root).await, begin(other).await), (3, 2), "opening forgets nothing");
     assert_eq!(begin(case.child("b", 1).id).await, 1);
+    // Two of three lived through it; what was never begun cannot be survived.
+    for payload in [root, root, case.child("c", 1).id] {
+        ledger.survived(case.scan, payload).await.unwrap();
+    }
+    assert_eq!((begin(root).await, begin(case.child("c", 1).id).await), (2, 1));
     let another = Case::new(ledger, &[10], Budgets::default());
     assert_eq!(ledger.begin(another.scan, another.root(), another.now).await.unwrap(), 1);
 }

@@ -92,6 +92,12 @@ impl Model {
         self.attempts.iter().filter(|p| **p == payload).count() as u32
     }
 
+    pub(super) fn survived(&mut self, payload: PayloadId) {
+        if let Some(at) = self.attempts.iter().position(|p| *p == payload) {
+            self.attempts.remove(at);
+        }
+    }
+
     pub(super) fn spent(&self) -> Option<(u64, u64)> {
         let State::Known(known) = &self.state else { return None };
         Some((known.charged.len() as u64, known.charged.iter().sum()))

@@ -25,6 +25,7 @@ enum Operation {
     Admit { with_head: bool, parent: usize, children: Vec<usize> },
     Settle { with_head: bool, payload: usize, mark: u64 },
     Begin { payload: usize },
+    Survived { payload: usize },
     Freeze { lease: u64 },
     Close { keep: u64 },
     Overdue { horizon: u64 },
@@ -40,6 +41,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         12 => (any::<bool>(), payload(), 0_u64..3)
             .prop_map(|(with_head, payload, mark)| Operation::Settle { with_head, payload, mark }),
         2 => payload().prop_map(|payload| Operation::Begin { payload }),
+        1 => payload().prop_map(|payload| Operation::Survived { payload }),
         1 => (0_u64..90).prop_map(|lease| Operation::Freeze { lease }),
         1 => (0_u64..90).prop_map(|keep| Operation::Close { keep }),
         1 => (0_u64..200).prop_map(|horizon| Operation::Overdue { horizon }),
@@ -160,6 +162,12 @@ impl<'a> Run<'a> {
             Operation::Begin { payload } => {
                 let payload = self.payloads[payload].id;
                 same(ledger.begin(scan, payload, now).await.unwrap(), self.model.begin(payload, now))
+            }
+            Operation::Survived { payload } => {
+                let payload = self.payloads[payload].id;
+                ledger.survived(scan, payload).await.unwrap();
+                self.model.survived(payload);
+                Ok(())
             }
             Operation::Freeze { lease } => {
                 let lease = Duration::from_secs(lease);

@@ -270,6 +270,11 @@ impl Ledger for RedisLedger {
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
+    async fn survived(&self, scan: ScanId, payload: PayloadId) -> Result<(), Fault> {
+        let arguments = vec![wire::payload(payload)];
+        self.eval("take back an attempt", &self.scripts.survived, scan, arguments).await.map(drop)
+    }
+
     async fn spent(&self, scan: ScanId) -> Result<Option<(u64, u64)>, Fault> {
         let what = "read a scan's budgets";
         let mut command = redis::cmd("HMGET");

@@ -98,6 +98,10 @@ impl Ledger for SqliteLedger {
         self.writer.call("count an attempt", move |t| sql::begin(t.connection, scan, payload, now)).await
     }
 
+    async fn survived(&self, scan: ScanId, payload: PayloadId) -> Result<(), Fault> {
+        self.writer.call("take back an attempt", move |t| sql::survived(t.connection, scan, payload)).await
+    }
+
     async fn spent(&self, scan: ScanId) -> Result<Option<(u64, u64)>, Fault> {
         self.writer.call("read a scan's budgets", move |t| sql::spent(t.connection, scan)).await
     }

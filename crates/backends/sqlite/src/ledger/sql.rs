@@ -227,6 +227,12 @@ pub(super) fn begin(c: &Connection, scan: ScanId, payload: PayloadId, now: Times
     .query_row((scan.0.as_bytes(), payload.0.as_bytes(), int(now.0)), |row| row.get(0))
 }
 
+pub(super) fn survived(c: &Connection, scan: ScanId, payload: PayloadId) -> Result<()> {
+    c.prepare_cached("UPDATE attempt SET count = count - 1 WHERE scan = ?1 AND payload = ?2 AND count > 0")?
+        .execute((scan.0.as_bytes(), payload.0.as_bytes()))
+        .map(drop)
+}
+
 pub(super) fn spent(c: &Connection, scan: ScanId) -> Result<Option<(u64, u64)>> {
     c.prepare_cached("SELECT admitted, admitted_bytes FROM scan WHERE id = ?1 AND state IN (?2, ?3)")?
         .query_row((scan.0.as_bytes(), OPEN, FROZEN), |row| Ok((row.get(0)?, row.get(1)?)))
