@@ -14,7 +14,7 @@ use stoq_api::ledger::{Completeness, FrozenScan, Settled};
 use stoq_api::plugin::Item;
 use stoq_api::queue::Message;
 use stoq_api::results::Stored;
-use stoq_api::{Fault, FaultKind, Json, Location, Outcome, Response, ScanId, Task, Timestamp, results};
+use stoq_api::{Fault, FaultKind, Json, Location, Outcome, PayloadId, Response, ScanId, Task, Timestamp, results};
 use stoq_runtime::metrics::{ErrorKind, Role};
 use stoq_runtime::trace::TRACEPARENT;
 
@@ -29,9 +29,6 @@ const RESPONSE_BYTES: usize = 2 << 10;
 
 /// Traces named in one message: with more its header would be longer than some brokers take.
 const MAX_TRACED: usize = 16;
-
-/// How often a scan that is frozen and then is not is asked about.
-const FINISH_TRIES: usize = 5;
 
 /// A response on its way to the result lane, and what is counted and told of it there.
 pub struct Ready {
@@ -71,28 +68,21 @@ pub async fn settle(around: &Surroundings, mut task: Task, examined: Examined, f
     let Examined { mut outcome, children, hints, .. } = examined;
     let mut offspring = Children::new(around, &mut task, &outcome, children, &hints).await?;
     match offspring.admit_and_publish(&mut outcome, first).await? {
-        // Settling an outcome that comes too late says whether its scan is still frozen, too.
-        children::Admission::Open | children::Admission::Frozen => {}
+        children::Admission::Open => {}
+        children::Admission::Frozen => return finish(around, task.scan_id).await,
         children::Admission::Closed => return Ok(()),
         children::Admission::Unknown => return make_anew(around, &task).await,
     }
     let head = task.is_root().then_some(&*task.scan);
-    for _ in 0..FINISH_TRIES {
-        let settled = around
-            .patiently("settle a payload", || around.ledger.settle(task.scan_id, head, &outcome, Timestamp::now()))
-            .await?;
-        match settled {
-            Settled::Open { unsettled } => return offspring.publish_missing(&outcome, &unsettled).await,
-            Settled::Frozen if finish(around, task.scan_id).await? => return Ok(()),
-            Settled::Frozen => {}
-            Settled::Closed => return Ok(()),
-            Settled::Unknown => return make_anew(around, &task).await,
-        }
+    let settled = around
+        .patiently("settle a payload", || around.ledger.settle(task.scan_id, head, &outcome, Timestamp::now()))
+        .await?;
+    match settled {
+        Settled::Open { unsettled } => offspring.publish_missing(&outcome, &unsettled).await,
+        Settled::Frozen => finish(around, task.scan_id).await,
+        Settled::Closed => Ok(()),
+        Settled::Unknown => make_anew(around, &task).await,
     }
-    Err(Fault::new(
-        FaultKind::Unavailable,
-        format!("{} ends and begins again; its payload is given back", task.scan_id),
-    ))
 }
 
 /// Settles an outcome without children: a payload that could not be fetched, or was given up.
@@ -109,31 +99,35 @@ pub async fn settle_barren(around: &Surroundings, task: Task, outcome: Outcome) 
 /// # Errors
 /// As for [`settle`].
 pub async fn unreadable(around: &Surroundings, scan: ScanId, outcome: &Outcome) -> Result<(), Fault> {
-    for _ in 0..FINISH_TRIES {
-        let settled = around
-            .patiently("settle an unreadable task", || around.ledger.settle(scan, None, outcome, Timestamp::now()))
-            .await?;
-        if settled != Settled::Frozen || finish(around, scan).await? {
-            return Ok(());
-        }
-    }
-    Err(Fault::new(FaultKind::Unavailable, format!("{scan} ends and begins again; its payload is given back")))
+    let settled = around
+        .patiently("settle an unreadable task", || around.ledger.settle(scan, None, outcome, Timestamp::now()))
+        .await?;
+    if settled == Settled::Frozen { finish(around, scan).await } else { Ok(()) }
 }
 
-/// Assembles, publishes and closes a frozen scan. Harmless to repeat. Says whether it did: a scan that is not frozen any
-/// more was closed by somebody else, or the ledger came back without its last operations. Whoever was told that it is
-/// frozen has to ask again which of both, or the scan could be lost with its last delivery.
+/// Assembles, publishes and closes a frozen scan. Harmless to repeat.
 ///
 /// # Errors
-/// As for [`settle`].
-pub async fn finish(around: &Surroundings, scan: ScanId) -> Result<bool, Fault> {
+/// As for [`settle`]; [`FaultKind::Unavailable`] also if the scan is frozen no more, nor closed: the ledger came back
+/// without its last operations. Whoever holds a delivery of it has to give it back, so that its payload is scanned again:
+/// it may be the last one that knows of the scan.
+pub async fn finish(around: &Surroundings, scan: ScanId) -> Result<(), Fault> {
     let frozen = around.patiently("load a finished scan", || around.ledger.frozen(scan)).await?;
-    let Some(frozen) = frozen else { return Ok(false) };
+    let Some(frozen) = frozen else { return closed(around, scan).await };
     let response = respond(around, frozen).await?;
     publish_results(around, vec![response]).await?;
     let keep = around.settings.tombstone;
-    around.patiently("close a scan", || around.ledger.close(scan, keep, Timestamp::now())).await?;
-    Ok(true)
+    around.patiently("close a scan", || around.ledger.close(scan, keep, Timestamp::now())).await
+}
+
+/// Makes sure that somebody else closed a scan. Counting an attempt tells, and is taken back.
+async fn closed(around: &Surroundings, scan: ScanId) -> Result<(), Fault> {
+    let any = PayloadId::root(scan, 0);
+    if around.patiently("look at a scan", || around.ledger.begin(scan, any, Timestamp::now())).await? == 0 {
+        return Ok(());
+    }
+    around.ledger.survived(scan, any).await?;
+    Err(Fault::new(FaultKind::Unavailable, format!("the ledger has forgotten that {scan} is finished")))
 }
 
 /// A frozen scan's response.

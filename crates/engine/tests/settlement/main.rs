@@ -176,6 +176,19 @@ async fn a_ledger_that_forgets_everything_makes_the_scan_anew() {
     }
 }
 
+/// Redis loses a scan between the answer that it is finished and the look at what it holds: nobody else may know of it.
+#[tokio::test(start_paused = true)]
+async fn a_finished_scan_that_is_forgotten_is_not_taken_for_closed() {
+    let mut world = World::new().await;
+    world.take(TREE, 1).await;
+    world.live(&FaultPlan::calm(), 1, |_| ()).await;
+    let scan = world.documents().await.keys().next().unwrap().parse().map(stoq_api::ScanId).unwrap();
+    stoq_engine::settle::finish(&world.around(&FaultPlan::calm(), |_| ()), scan).await.unwrap();
+    world.ledger = Arc::new(MemoryLedger::new());
+    let gone = stoq_engine::settle::finish(&world.around(&FaultPlan::calm(), |_| ()), scan).await.unwrap_err();
+    assert_eq!(gone.kind, stoq_api::FaultKind::Unavailable);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_comes_after_the_sweeper_adds_nothing() {
     let count = operations(TREE, 1, 1).await;
