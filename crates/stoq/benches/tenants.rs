@@ -37,7 +37,7 @@ const SLOTS: usize = 2;
 /// Messages in work, as in a fleet.
 const CONCURRENCY: usize = 32 * SLOTS;
 /// Payloads of the quiet tenant.
-const QUIET: usize = 500;
+const QUIET: usize = 200;
 /// The flood gets so many times as much.
 const FLOOD: u32 = 10;
 /// How long floods are measured.
