@@ -8,7 +8,7 @@ use futures_core::Stream;
 
 use crate::content::Content;
 use crate::digest::Sha256;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 
 /// A stream of bytes; an error ends it.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Fault>> + Send>>;
@@ -53,6 +53,44 @@ pub trait Store: Send + Sync {
     /// As for `put`.
     async fn keep(&self, name: &str, content: &Content) -> Result<(), Fault>;
 
+    /// Puts `content` on the shelf: under a name of its own outside any day, such as `spill/siem/7`, until it is taken off.
+    /// The first part of a name is its area. An object of that name is replaced. Durable and whole as for `put`.
+    ///
+    /// # Errors
+    /// As for `put`; [`crate::FaultKind::Refused`] for a name that cannot be one, or where a store has no shelf.
+    async fn shelve(&self, name: &str, content: &Content) -> Result<(), Fault> {
+        let _ = (name, content);
+        Err(no_shelf())
+    }
+
+    /// Streams an object of the shelf.
+    ///
+    /// # Errors
+    /// As for `get` and `shelve`.
+    async fn shelved(&self, name: &str) -> Result<ByteStream, Fault> {
+        let _ = name;
+        Err(no_shelf())
+    }
+
+    /// Names of objects on the shelf that lie below `area`, which is one or more whole parts of names: in order, the first
+    /// `most` of them or some `most` of them where there are very many.
+    ///
+    /// # Errors
+    /// As for `shelve`.
+    async fn shelf(&self, area: &str, most: usize) -> Result<Vec<String>, Fault> {
+        let _ = (area, most);
+        Err(no_shelf())
+    }
+
+    /// Takes an object off the shelf for good. Idempotent.
+    ///
+    /// # Errors
+    /// As for `shelve`.
+    async fn unshelve(&self, name: &str) -> Result<(), Fault> {
+        let _ = name;
+        Err(no_shelf())
+    }
+
     /// Days that hold objects, oldest first.
     ///
     /// # Errors
@@ -71,4 +109,8 @@ pub trait Store: Send + Sync {
     /// [`crate::FaultKind::Unavailable`] while it is away; [`crate::FaultKind::Misconfigured`] for what waiting does not
     /// mend.
     async fn check(&self) -> Result<(), Fault>;
+}
+
+fn no_shelf() -> Fault {
+    Fault::new(FaultKind::Refused, "this store has no shelf")
 }

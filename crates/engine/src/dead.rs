@@ -1,10 +1,12 @@
 //! The dead lane: what no one could process, with the reason and the original bytes.
 
+use stoq_api::plugin::Item;
 use stoq_api::queue::Message;
 use stoq_api::results::STORED_HEADER;
-use stoq_api::{Fault, Timestamp};
+use stoq_api::{Content, Fault, Sha256, Timestamp};
 
 use crate::lanes::Lanes;
+use crate::links::Links;
 
 /// What a dead letter was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,10 @@ pub const AT: &str = "stoq-at";
 /// Header: the name under which the body is kept in the store, where it is too large for the lane.
 pub const KEPT: &str = "stoq-kept";
 
+/// Header: the object of the store's shelf that holds the body, where it is too large for the lane. It lies there, outside
+/// of any day, until the letter is dropped or replayed.
+pub const SHELVED: &str = "stoq-shelved";
+
 /// Characters of a reason.
 const MAX_REASON: usize = 2_000;
 
@@ -68,6 +74,21 @@ pub fn letter(kind: DeadKind, from: &str, reason: &str, original: &Message) -> M
 pub async fn bury(lanes: &Lanes, kind: DeadKind, from: &str, reason: &str, original: &Message) -> Result<(), Fault> {
     tracing::error!(kind = kind.name(), from, reason, id = %original.id, "put on the dead lane");
     lanes.dead.publish(vec![letter(kind, from, reason, original)]).await
+}
+
+/// As [`bury`], for the response `item`, which is too large for the lane: it is put on the store's shelf first.
+///
+/// # Errors
+/// The store or the lane is away.
+pub async fn bury_response(links: &Links, from: &str, reason: &str, item: &Item) -> Result<(), Fault> {
+    // A name of its own for each letter: what goes with one letter must not be what another one stands for.
+    let digest = Sha256::of(&[item.id.as_bytes(), b" ", from.as_bytes()].concat());
+    let name = format!("dead/{:020}-{digest}", Timestamp::now().0);
+    links.store.shelve(&name, &Content::Bytes(item.json.clone())).await?;
+    let original = Message::new(item.id.clone(), bytes::Bytes::new());
+    let mut letter = letter(DeadKind::Result, from, reason, &original);
+    letter.headers.push((SHELVED.to_owned(), name));
+    links.lanes.dead.publish(vec![letter]).await
 }
 
 /// As [`bury`], for an `original` whose body the lane did not take and the store keeps as `name`.

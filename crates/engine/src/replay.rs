@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
 use stoq_api::queue::{Message, ONLY};
+use stoq_api::results::{MAX_STORED, Stored};
 use stoq_api::{Fault, FaultKind, Location, PayloadId, RootRef, ScanId, Sha256, Task, Timestamp, envelope};
 
-use crate::dead::{AT, DeadKind, FROM, KEPT, KIND, REASON};
+use crate::dead::{AT, DeadKind, FROM, KEPT, KIND, REASON, SHELVED};
 use crate::lanes;
 use crate::links::Links;
 
@@ -30,6 +32,8 @@ pub struct Letter {
     pub original: Message,
     /// Under which name the store keeps its body, where the lane did not take it.
     pub kept: Option<String>,
+    /// Under which name its body lies on the store's shelf, where the lane did not take it.
+    pub shelved: Option<String>,
 }
 
 impl Letter {
@@ -37,7 +41,7 @@ impl Letter {
     pub fn read(message: &Message) -> Self {
         let header = |name| message.header(name).map(str::to_owned);
         let mut original = message.clone();
-        original.headers.retain(|(name, _)| ![KIND, FROM, REASON, AT, KEPT].contains(&name.as_str()));
+        original.headers.retain(|(name, _)| ![KIND, FROM, REASON, AT, KEPT, SHELVED].contains(&name.as_str()));
         Self {
             name: name_of(message),
             kind: message.header(KIND).and_then(DeadKind::of_name),
@@ -46,6 +50,35 @@ impl Letter {
             at: message.header(AT).and_then(|at| at.parse().ok()).map(Timestamp),
             original,
             kept: header(KEPT),
+            shelved: header(SHELVED),
+        }
+    }
+
+    /// The body as it was before, wherever it lies.
+    ///
+    /// # Errors
+    /// The store is away or does not have it.
+    pub async fn body(&self, links: &Links) -> Result<Bytes, Fault> {
+        let Some(name) = &self.shelved else { return Ok(self.original.body.clone()) };
+        let mut bytes = BytesMut::new();
+        let mut stream = links.store.shelved(name).await?;
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk?);
+            if bytes.len() as u64 > MAX_STORED {
+                return Err(Fault::new(FaultKind::Corrupt, format!("{name} is larger than any response")));
+            }
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// Lets go of what the store holds for this letter, once it was replayed or dropped and is off the lane.
+    ///
+    /// # Errors
+    /// The store is away; what it holds stays.
+    pub async fn let_go(&self, links: &Links) -> Result<(), Fault> {
+        match &self.shelved {
+            Some(name) => links.store.unshelve(name).await,
+            None => Ok(()),
         }
     }
 
@@ -92,6 +125,12 @@ pub async fn replay(links: &Links, letter: &Letter) -> Result<(), Fault> {
         }
         Some(DeadKind::Result) => {
             let mut message = letter.original.clone();
+            if letter.shelved.is_some() {
+                // Where those lie that wait on the lane: the shelf's copy goes with the letter.
+                let (stored, content) = Stored::place(&letter.body(links).await?, Timestamp::now());
+                links.patiently("store a replay", || links.store.put(&stored.key, &content)).await?;
+                message = stored.message(&message.id);
+            }
             message.headers.push((ONLY.to_owned(), letter.from.clone()));
             links.patiently("publish a replay", || links.lanes.results.publish(vec![message.clone()])).await
         }

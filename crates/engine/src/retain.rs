@@ -1,7 +1,7 @@
 //! Retention: days of the payload store that nothing can need any more are dropped whole.
 //!
-//! A day is old when it lies further back than the retention, counted not from now but from the oldest task that still
-//! waits: a backlog, however long, keeps what its tasks refer to.
+//! A day is old when it lies further back than the retention, counted not from now but from the oldest task or
+//! response that still waits: a backlog, however long, keeps what it refers to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::links::Links;
 const INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Drops old days at once and every hour, until `stop` is cancelled. Failures are logged and tried again.
-pub async fn run(links: Arc<Links>, retention: Duration, stop: &CancellationToken) {
+pub async fn run(links: Arc<Links>, connectors: Vec<String>, retention: Duration, stop: &CancellationToken) {
     loop {
-        match once(&links, retention, Timestamp::now()).await {
+        match once(&links, &connectors, retention, Timestamp::now()).await {
             Ok(0) => {}
             Ok(days) => tracing::info!(days, "dropped old payloads from the store"),
             Err(fault) => tracing::warn!(error = %stoq_api::fault::chain(&fault), "old payloads were not dropped"),
@@ -35,21 +35,22 @@ pub async fn run(links: Arc<Links>, retention: Duration, stop: &CancellationToke
 ///
 /// # Errors
 /// A lane or the store is away.
-pub async fn once(links: &Links, retention: Duration, now: Timestamp) -> Result<usize, Fault> {
-    let days = old_days(links, retention, now, None).await?.unwrap_or_default();
+pub async fn once(links: &Links, connectors: &[String], retention: Duration, now: Timestamp) -> Result<usize, Fault> {
+    let days = old_days(links, connectors, retention, now, None).await?.unwrap_or_default();
     for day in &days {
         links.store.drop_day(*day).await?;
     }
     Ok(days.len())
 }
 
-/// The days that are old at `now`, oldest first. `None` if something waits of which nobody knows how long, and `max_wait`
+/// The days that are old at `now`, oldest first: nothing that waits for workers or one of `connectors` can need them. `None` if something waits of which nobody knows how long, and `max_wait`
 /// does not say how long that is at most.
 ///
 /// # Errors
 /// A lane or the store is away.
 pub async fn old_days(
     links: &Links,
+    connectors: &[String],
     retention: Duration,
     now: Timestamp,
     max_wait: Option<Duration>,
@@ -57,6 +58,10 @@ pub async fn old_days(
     let mut depths = Vec::new();
     for (_, lane) in links.lanes.task_lanes() {
         depths.push(lane.depth(WORKERS).await?);
+    }
+    // Large responses lie in the store, however long a connector is away.
+    for connector in connectors {
+        depths.push(links.lanes.results.depth(connector).await?);
     }
     let Some(mut oldest) = oldest(&depths, now, max_wait) else { return Ok(None) };
     // An open scan may still need what its children brought, however long ago that was.

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use globset::{Glob, GlobMatcher};
 use serde_json::{Map, Value};
-use stoq_runtime::config::routes::{ResultPath, ResultTest, RouteRule};
+use stoq_runtime::config::routes::RouteRule;
+use stoq_runtime::matcher::{Patterns, Test};
 
 /// Name of this dispatcher in configuration and reasons.
 pub const NAME: &str = "rules";
@@ -29,20 +29,14 @@ pub struct Facts<'a> {
 /// A rule that is ready to be evaluated.
 struct Rule {
     name: String,
-    mimetype: Vec<GlobMatcher>,
-    filename: Vec<GlobMatcher>,
-    source: Vec<GlobMatcher>,
+    mimetype: Patterns,
+    filename: Patterns,
+    source: Patterns,
     size_min: Option<u64>,
     size_max: Option<u64>,
     root: Option<bool>,
-    result: Vec<(ResultPath, Expect)>,
+    result: Vec<Test>,
     run: Vec<String>,
-}
-
-enum Expect {
-    Something,
-    Equals(Value),
-    Matches(Vec<GlobMatcher>),
 }
 
 /// Compiled rules.
@@ -70,8 +64,7 @@ impl Rules {
     /// Whether some rule looks at results of `worker`.
     pub fn look_at(&self, worker: &str) -> bool {
         self.0.iter().any(|rule| {
-            (worker == "mimetype" && !rule.mimetype.is_empty())
-                || rule.result.iter().any(|(path, _)| path.worker() == worker)
+            (worker == "mimetype" && !rule.mimetype.is_empty()) || rule.result.iter().any(|test| test.first() == worker)
         })
     }
 
@@ -90,20 +83,10 @@ impl Rule {
         self.size_min.is_none_or(|least| facts.size >= least)
             && self.size_max.is_none_or(|most| facts.size <= most)
             && self.root.is_none_or(|root| facts.root == root)
-            && (self.filename.is_empty() || any(&self.filename, facts.filename.map(str::to_lowercase).as_deref()))
-            && (self.source.is_empty() || any(&self.source, facts.source))
-            && (self.mimetype.is_empty() || any(&self.mimetype, mimetype(facts.results)))
-            && self.result.iter().all(|(path, expect)| expect.met(&path.select(facts.results)))
-    }
-}
-
-impl Expect {
-    fn met(&self, values: &[&Value]) -> bool {
-        values.iter().any(|value| match self {
-            Self::Something => !value.is_null() && **value != Value::Bool(false),
-            Self::Equals(wanted) => *value == wanted,
-            Self::Matches(globs) => value.as_str().is_some_and(|text| any(globs, Some(text))),
-        })
+            && self.filename.allow(facts.filename.map(str::to_lowercase).as_deref())
+            && self.source.allow(facts.source)
+            && self.mimetype.allow(mimetype(facts.results))
+            && self.result.iter().all(|test| test.holds(facts.results))
     }
 }
 
@@ -111,41 +94,20 @@ fn mimetype(results: &Map<String, Value>) -> Option<&str> {
     results.get("mimetype")?.get("mimetype")?.as_str()
 }
 
-fn any(globs: &[GlobMatcher], text: Option<&str>) -> bool {
-    text.is_some_and(|text| globs.iter().any(|glob| glob.is_match(text)))
-}
-
 fn compile(name: &str, rule: &RouteRule) -> Result<Rule, String> {
     let when = &rule.when;
     let lower: Vec<String> = when.filename.iter().map(|glob| glob.to_lowercase()).collect();
-    let mut result = Vec::new();
-    for test in &when.result {
-        result.push((test.path.clone(), expectation(test)?));
-    }
     Ok(Rule {
         name: name.to_owned(),
-        mimetype: globs(&when.mimetype)?,
-        filename: globs(&lower)?,
-        source: globs(&when.source)?,
+        mimetype: Patterns::compile(&when.mimetype)?,
+        filename: Patterns::compile(&lower)?,
+        source: Patterns::compile(&when.source)?,
         size_min: when.size_min.map(|size| size.get()),
         size_max: when.size_max.map(|size| size.get()),
         root: when.root,
-        result,
+        result: when.result.iter().map(Test::compile).collect::<Result<_, _>>()?,
         run: rule.run.clone(),
     })
-}
-
-fn expectation(test: &ResultTest) -> Result<Expect, String> {
-    match (&test.equals, test.matches.is_empty()) {
-        (None, true) => Ok(Expect::Something),
-        (Some(value), true) => Ok(Expect::Equals(value.clone())),
-        (None, false) => globs(&test.matches).map(Expect::Matches),
-        (Some(_), false) => Err(format!("the test of {} has both `equals` and `matches`; give one", test.path)),
-    }
-}
-
-fn globs(texts: &[String]) -> Result<Vec<GlobMatcher>, String> {
-    texts.iter().map(|text| Glob::new(text).map(|glob| glob.compile_matcher()).map_err(|e| e.to_string())).collect()
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ struct Inner {
     pulses: u64,
     /// What each thing that the process needs said last: nothing, or why it cannot be used.
     needs: BTreeMap<String, Option<String>>,
+    /// What each thing that the process can do without for a while said last.
+    hints: BTreeMap<String, Option<String>>,
 }
 
 /// An answer to a probe.
@@ -72,6 +74,12 @@ impl Health {
         self.0.lock().needs.insert(what.to_owned(), trouble);
     }
 
+    /// Something that only a part of the process's work needs can be used, or cannot for this reason. Readiness names it and
+    /// does not depend on it.
+    pub fn hints(&self, what: &str, trouble: Option<String>) {
+        self.0.lock().hints.insert(what.to_owned(), trouble);
+    }
+
     /// Whether every loop turns.
     pub fn alive(&self) -> Answer {
         let inner = self.0.lock();
@@ -89,7 +97,9 @@ impl Health {
         let inner = self.0.lock();
         let mut answer = Answer { ok: !inner.needs.is_empty(), text: String::new() };
         inner.needs.iter().for_each(|(what, trouble)| answer.add(what, trouble.as_deref()));
-        answer
+        let ok = answer.ok;
+        inner.hints.iter().for_each(|(what, trouble)| answer.add(what, trouble.as_deref()));
+        Answer { ok, ..answer }
     }
 }
 
@@ -157,6 +167,10 @@ mod tests {
         assert!(!answer.ok);
         assert_eq!(answer.text.lines().count(), 2, "one line each: {answer:?}");
         health.says("broker", None);
+        health.hints("connector siem", Some("away".to_owned()));
+        let text = "broker: ok\nledger: ok\nconnector siem: away\n".to_owned();
+        assert_eq!(health.ready(), Answer { ok: true, text }, "named, and no reason to be unready");
+        health.0.lock().hints.clear();
         assert_eq!(health.ready(), Answer { ok: true, text: "broker: ok\nledger: ok\n".to_owned() });
     }
 }

@@ -13,6 +13,7 @@ pub mod files;
 pub mod fuzzing;
 pub mod health;
 pub mod logs;
+pub mod matcher;
 pub mod metrics;
 pub mod secret;
 pub mod shares;

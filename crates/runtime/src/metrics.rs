@@ -7,6 +7,8 @@
 //! `stoq_dead_total` + what is open. Each process counts what it did itself, after it was safe; docs/operations.md says
 //! how far the sum can be off after crashes.
 
+mod connector;
+
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,8 @@ use prometheus::{
 };
 use stoq_api::fault::FaultKind;
 use stoq_api::outcome::RunStatus;
+
+pub use self::connector::Connector;
 
 /// From a hash of a small file to a slow archive, in seconds.
 const SECONDS: [f64; 14] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
@@ -41,6 +45,7 @@ struct Families {
     rules: IntGaugeVec,
     plugin_off: IntGaugeVec,
     spans_dropped: IntCounter,
+    connectors: connector::Families,
 }
 
 static FAMILIES: LazyLock<Families> = LazyLock::new(Families::new);
@@ -116,6 +121,7 @@ impl Families {
                 &["name"],
             ),
             spans_dropped: counted(&registry, "stoq_spans_dropped_total", "spans that were not sent"),
+            connectors: connector::Families::new(&registry),
             registry,
         };
         register(&families.registry, ProcessCollector::for_self());
@@ -144,7 +150,11 @@ impl Families {
             &self.plugin_off,
             &self.spans_dropped,
         ];
-        all.iter().flat_map(|family| family.desc()).map(|desc| desc.fq_name.clone()).collect()
+        all.iter()
+            .chain(&self.connectors.all())
+            .flat_map(|family| family.desc())
+            .map(|desc| desc.fq_name.clone())
+            .collect()
     }
 }
 
@@ -551,6 +561,14 @@ mod tests {
         scans_open(5);
         plugin_off("yara", true);
         spans_dropped(3);
+        let connector = Connector::new("siem");
+        connector.offered(7);
+        connector.oldest(Some(Duration::from_secs(2)));
+        connector.paused(true);
+        connector.behind(true);
+        connector.routed(5, 1, 4);
+        connector.spilled(3);
+        connector.returned(2);
         ruleset("yara", None, "old");
         ruleset("yara", Some("old"), "new");
         let text = render();
@@ -568,6 +586,17 @@ mod tests {
         assert_eq!(value(&text, "stoq_spans_dropped_total"), Some(3.0));
         assert_eq!(value(&text, "stoq_ruleset{name=\"yara\",ruleset=\"new\"}"), Some(1.0));
         assert_eq!(value(&text, "stoq_ruleset{name=\"yara\",ruleset=\"old\"}"), None);
+        for (series, expected) in [
+            ("batch_items_sum{name=\"siem\"}", 7.0),
+            ("oldest_seconds{name=\"siem\"}", 2.0),
+            ("paused{name=\"siem\"}", 1.0),
+            ("behind{name=\"siem\"}", 1.0),
+            ("routed_total{decision=\"skipped\",name=\"siem\"}", 4.0),
+            ("spilled_total{name=\"siem\"}", 3.0),
+            ("returned_total{name=\"siem\"}", 2.0),
+        ] {
+            assert_eq!(value(&text, &format!("stoq_connector_{series}")), Some(expected), "{series}");
+        }
         assert!(value(&text, "process_resident_memory_bytes").is_some_and(|bytes| bytes > 0.0));
     }
 }

@@ -313,8 +313,25 @@ pub(crate) struct WorkerArgs {
     pub(crate) common: CommonArgs,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConnectorCommand {
+    /// Deliver what a connector that fell behind put aside in the payload store, and end
+    Replay(ConnectorReplayArgs),
+}
+
 #[derive(Debug, Args)]
+pub(crate) struct ConnectorReplayArgs {
+    /// The connector, as the configuration calls it
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct ConnectorArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ConnectorCommand>,
     /// Connectors to run, instead of the configured ones
     #[arg(short = 'C', long, value_name = "NAME", num_args = 1..)]
     pub(crate) connectors: Vec<String>,

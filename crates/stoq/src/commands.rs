@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod config;
+pub(crate) mod connector;
 pub(crate) mod dead;
 pub(crate) mod gc;
 pub(crate) mod list;

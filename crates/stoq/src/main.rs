@@ -21,7 +21,7 @@ use stoq_runtime::config::Settings;
 use stoq_runtime::fail::Problem;
 use stoq_runtime::shutdown::Shutdown;
 
-use crate::cli::{Cli, Command, ConfigCommand};
+use crate::cli::{Cli, Command, ConfigCommand, ConnectorArgs, ConnectorCommand};
 use crate::exit::{Exit, UsageError};
 
 fn main() -> ExitCode {
@@ -46,6 +46,9 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Run(args) => with_runtime(async |shutdown| commands::run::run(args, shutdown).await),
         Command::Provider(args) => with_runtime(async |shutdown| commands::run::provider(args, shutdown).await),
         Command::Worker(args) => with_runtime(async |shutdown| commands::run::worker(args, shutdown).await),
+        Command::Connector(ConnectorArgs { command: Some(ConnectorCommand::Replay(args)), .. }) => {
+            with_runtime(async |shutdown| commands::connector::replay(&args, shutdown, &mut std::io::stdout()).await)
+        }
         Command::Connector(args) => with_runtime(async |shutdown| commands::run::connector(args, shutdown).await),
         Command::Setup(args) => with_runtime(async |_| commands::setup::run(&args, &mut std::io::stdout()).await),
         Command::Dead { command } => with_runtime(async |_| commands::dead::run(command, &mut std::io::stdout()).await),

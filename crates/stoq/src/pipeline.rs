@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 use stoq_api::Fault;
 use stoq_api::plugin::{Connector, Provider};
 use stoq_api::queue::Prefetch;
-use stoq_connectors::common::{Frame, Settings as FrameSettings};
+use stoq_connectors::common::options::Common;
+use stoq_connectors::common::{Frame, Settings};
 use stoq_engine::intake::{Intake, IntakeSettings, Progress};
 use stoq_engine::lanes::WORKERS;
 use stoq_engine::{Links, Surroundings, Worker, retain, sweep};
@@ -22,8 +23,6 @@ use crate::wiring::dead::DeadLane;
 
 /// How long the end is looked for before looking again, where nothing rings.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// Responses that a connector may hold.
-const CONNECTOR_PREFETCH: u32 = 256;
 
 /// A provider with what its scans have in common.
 pub(crate) struct Source {
@@ -35,7 +34,7 @@ pub(crate) struct Source {
 pub(crate) struct Sink {
     pub(crate) name: String,
     pub(crate) connector: Arc<dyn Connector>,
-    pub(crate) settings: FrameSettings,
+    pub(crate) common: Common,
 }
 
 /// What one process does.
@@ -87,7 +86,8 @@ pub(crate) async fn run(
     if base.lasting && !base.is_fleet() {
         let (keeping, stop) = (Arc::clone(links), stops.worker.clone());
         let retention = base.loaded.settings.core.retention.get();
-        tokio::spawn(async move { retain::run(keeping, retention, &stop).await });
+        let takers = base.takers();
+        tokio::spawn(async move { retain::run(keeping, takers, retention, &stop).await });
     }
 
     let taking = take_all(intakes, &base.health, shutdown.token());
@@ -165,15 +165,9 @@ struct Stops {
 async fn connectors(base: &Base, sinks: Vec<Sink>, stops: &Stops, parts: &mut JoinSet<Result<()>>) -> Result<()> {
     let links = &base.links;
     for sink in sinks {
-        let prefetch = Prefetch { messages: CONNECTOR_PREFETCH };
+        let prefetch = Prefetch { messages: sink.common.settings.prefetch };
         let deliveries = links.lanes.results.subscribe(&sink.name, prefetch).await?;
-        let frame = Frame {
-            name: sink.name.as_str().into(),
-            connector: sink.connector,
-            store: Arc::clone(&links.store),
-            dead: Arc::new(DeadLane(Arc::clone(links))),
-            settings: sink.settings,
-        };
+        let frame = frame(base, sink);
         let (stop, health) = (stops.connectors.clone(), base.health.clone());
         parts.spawn(async move {
             let name = format!("connector {}", frame.name);
@@ -181,6 +175,22 @@ async fn connectors(base: &Base, sinks: Vec<Sink>, stops: &Stops, parts: &mut Jo
         });
     }
     Ok(())
+}
+
+/// A connector in its frame.
+pub(crate) fn frame(base: &Base, sink: Sink) -> Frame {
+    let links = &base.links;
+    Frame {
+        name: sink.name.as_str().into(),
+        connector: sink.connector,
+        store: Arc::clone(&links.store),
+        dead: Arc::new(DeadLane(Arc::clone(links))),
+        settings: Settings { pauses: base.lasting, ..sink.common.settings },
+        route: sink.common.route,
+        backlog: sink.common.backlog,
+        // In memory nothing waits that could be put aside.
+        lane: base.lasting.then(|| Arc::clone(&links.lanes.results)),
+    }
 }
 
 async fn take_all(intakes: Vec<(Intake, Box<dyn Provider>)>, health: &Health, stop: CancellationToken) -> Result<()> {

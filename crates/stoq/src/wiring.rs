@@ -5,6 +5,7 @@ pub(crate) mod backends;
 pub(crate) mod base;
 pub(crate) mod config;
 pub(crate) mod dead;
+pub(crate) mod gate;
 pub(crate) mod open;
 pub(crate) mod plan;
 pub(crate) mod registry;

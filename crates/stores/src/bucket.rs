@@ -10,7 +10,7 @@ use stoq_api::store::{ByteStream, Store, StoreKey};
 use stoq_api::{Content, Fault, FaultKind};
 
 use crate::faults;
-use crate::layout::{day_of, free_name};
+use crate::layout::{day_of, free_name, on_shelf};
 use crate::objects::{Objects, PART};
 
 /// Content up to this many bytes is sent without asking first whether it is there: the question costs about as much.
@@ -123,6 +123,24 @@ impl Store for BucketStore {
         let path = self.path(free_name(name)?.as_ref());
         self.objects.put(&path, content, PutMode::Overwrite).await?;
         Ok(())
+    }
+
+    async fn shelve(&self, name: &str, content: &Content) -> Result<(), Fault> {
+        self.objects.put(&self.path(on_shelf(name)?.as_ref()), content, PutMode::Overwrite).await?;
+        Ok(())
+    }
+
+    async fn shelved(&self, name: &str) -> Result<ByteStream, Fault> {
+        let path = self.path(on_shelf(name)?.as_ref());
+        self.objects.get(&path, GetOptions::default()).await.map_err(|e| self.objects.fault("get", &path, &e))
+    }
+
+    async fn shelf(&self, area: &str, most: usize) -> Result<Vec<String>, Fault> {
+        self.objects.names(&self.path(on_shelf(area)?.as_ref()), Some(&self.prefix), most).await
+    }
+
+    async fn unshelve(&self, name: &str) -> Result<(), Fault> {
+        self.objects.remove(&self.path(on_shelf(name)?.as_ref())).await
     }
 
     async fn days(&self) -> Result<Vec<u32>, Fault> {

@@ -12,7 +12,7 @@ use object_store::{GetOptions, ObjectStore as _, PutMode};
 use stoq_api::store::{ByteStream, Store, StoreKey};
 use stoq_api::{Content, Fault, FaultKind};
 
-use crate::layout::{day_of, free_name};
+use crate::layout::{day_of, free_name, on_shelf};
 use crate::objects::Objects;
 
 /// How a [`FileStore`] keeps its objects.
@@ -95,6 +95,24 @@ impl Store for FileStore {
         let path = free_name(name)?;
         self.objects.put(&path, content, PutMode::Overwrite).await?;
         Ok(())
+    }
+
+    async fn shelve(&self, name: &str, content: &Content) -> Result<(), Fault> {
+        self.objects.put(&on_shelf(name)?, content, PutMode::Overwrite).await?;
+        Ok(())
+    }
+
+    async fn shelved(&self, name: &str) -> Result<ByteStream, Fault> {
+        let path = on_shelf(name)?;
+        self.objects.get(&path, GetOptions::default()).await.map_err(|e| self.objects.fault("get", &path, &e))
+    }
+
+    async fn shelf(&self, area: &str, most: usize) -> Result<Vec<String>, Fault> {
+        self.objects.names(&on_shelf(area)?, None, most).await
+    }
+
+    async fn unshelve(&self, name: &str) -> Result<(), Fault> {
+        self.objects.remove(&on_shelf(name)?).await
     }
 
     async fn days(&self) -> Result<Vec<u32>, Fault> {

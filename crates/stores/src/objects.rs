@@ -23,6 +23,8 @@ use crate::faults;
 pub(crate) const PART: u64 = 8 << 20;
 /// Parts of one object that are on their way at a time, each in memory.
 const PARTS_AT_ONCE: usize = 2;
+/// Objects of one listing.
+const MAX_LISTED: usize = 200_000;
 /// Bytes read at a time from a local object.
 const CHUNK: usize = 256 << 10;
 
@@ -97,6 +99,37 @@ impl Objects {
                 let (objects, path) = (self.clone(), path.clone());
                 Ok(stream.map_err(move |e| objects.fault("get", &path, &e)).boxed())
             }
+        }
+    }
+
+    /// Names of objects below `folder`, in order and without `prefix`: the first `most`, of the first [`MAX_LISTED`] where
+    /// a store lists them in no order.
+    pub(crate) async fn names(&self, folder: &Path, prefix: Option<&Path>, most: usize) -> Result<Vec<String>, Fault> {
+        let skip = prefix.map_or(0, |prefix| prefix.parts().count());
+        let mut names = Vec::new();
+        let mut objects = self.inner.list(Some(folder)).take(MAX_LISTED);
+        while let Some(object) = objects.next().await {
+            let object = match object {
+                Ok(object) => object,
+                Err(Error::NotFound { .. }) => break,
+                Err(e) => return Err(self.fault("list", folder, &e)),
+            };
+            let path: Path = object.location.parts().skip(skip).collect();
+            // Objects that are being written have a name that none of ours can have.
+            if !path.as_ref().contains('#') {
+                names.push(path.to_string());
+            }
+        }
+        names.sort_unstable();
+        names.truncate(most);
+        Ok(names)
+    }
+
+    /// Removes an object, if it is there.
+    pub(crate) async fn remove(&self, path: &Path) -> Result<(), Fault> {
+        match self.inner.delete(path).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(self.fault("remove", path, &e)),
         }
     }
 

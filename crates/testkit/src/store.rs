@@ -34,6 +34,8 @@ pub async fn store_suite(harness: &mut dyn StoreHarness) {
     let store = harness.store().await;
     lists_and_drops_days(&*store).await;
     keeps_things_outside_any_day(harness).await;
+    let store = harness.store().await;
+    shelves_until_it_is_taken_off(&*store).await;
 }
 
 fn key(day: u32, content: &[u8]) -> StoreKey {
@@ -160,4 +162,33 @@ async fn keeps_things_outside_any_day(harness: &mut dyn StoreHarness) {
     assert_eq!(harness.kept("suspect-1").await.unwrap(), b"evil");
     assert_eq!(harness.kept("suspect-2").await.unwrap(), b"worse");
     assert_eq!(harness.kept("suspect-3").await, None);
+}
+
+async fn shelves_until_it_is_taken_off(store: &dyn Store) {
+    let read = async |name: &str| match store.shelved(name).await {
+        Ok(stream) => stream.try_collect::<Vec<_>>().await.map(|pieces| pieces.concat()),
+        Err(e) => Err(e),
+    };
+    let days = store.days().await.unwrap();
+    assert_eq!(store.shelf("suite/none", 10).await.unwrap(), [""; 0], "nothing was ever put there");
+    let large = vec![3; 9 << 20];
+    for (name, bytes) in [("suite/a/2", &b"two"[..]), ("suite/a/1", b"one"), ("suite/ab/3", b""), ("suite/a/4", &large)]
+    {
+        store.shelve(name, &bytes.to_vec().into()).await.unwrap();
+    }
+    assert_eq!(store.shelf("suite/a", 10).await.unwrap(), ["suite/a/1", "suite/a/2", "suite/a/4"], "whole parts");
+    assert_eq!(store.shelf("suite/a", 2).await.unwrap(), ["suite/a/1", "suite/a/2"]);
+    assert_eq!(store.shelf("suite", 10).await.unwrap().len(), 4);
+    store.shelve("suite/a/1", &b"another".to_vec().into()).await.unwrap();
+    assert_eq!(read("suite/a/1").await.unwrap(), b"another", "replaced");
+    assert!(read("suite/a/4").await.unwrap() == large);
+    assert_eq!(store.days().await.unwrap(), days, "no day");
+    for name in ["suite/a/1", "suite/a/2", "suite/a/2", "suite/ab/3", "suite/a/4"] {
+        store.unshelve(name).await.unwrap();
+    }
+    assert_eq!(read("suite/a/1").await.unwrap_err().kind, FaultKind::NotFound);
+    assert_eq!(store.shelf("suite", 10).await.unwrap(), [""; 0]);
+    for bad in ["20020101/x", "quarantine/x", "../x", "suite//x"] {
+        assert_eq!(store.shelve(bad, &b"x".to_vec().into()).await.unwrap_err().kind, FaultKind::Refused, "{bad}");
+    }
 }

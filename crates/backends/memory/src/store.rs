@@ -14,6 +14,7 @@ use stoq_api::{Content, Fault, FaultKind};
 pub struct MemoryStore {
     objects: Mutex<BTreeMap<StoreKey, Bytes>>,
     kept: Mutex<HashMap<String, Bytes>>,
+    shelf: Mutex<BTreeMap<String, Bytes>>,
 }
 
 impl MemoryStore {
@@ -48,6 +49,35 @@ impl Store for MemoryStore {
     async fn keep(&self, name: &str, content: &Content) -> Result<(), Fault> {
         let bytes = load(content).await?;
         self.kept.lock().insert(name.to_owned(), bytes);
+        Ok(())
+    }
+
+    async fn shelve(&self, name: &str, content: &Content) -> Result<(), Fault> {
+        let area = name.split('/').next().unwrap_or_default();
+        let is_day = area.len() == 8 && area.bytes().all(|b| b.is_ascii_digit());
+        if is_day || area == "quarantine" || name.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+            return Err(Fault::new(FaultKind::Refused, format!("cannot put {name:?} on the shelf")));
+        }
+        let bytes = load(content).await?;
+        self.shelf.lock().insert(name.to_owned(), bytes);
+        Ok(())
+    }
+
+    async fn shelved(&self, name: &str) -> Result<ByteStream, Fault> {
+        let bytes = self.shelf.lock().get(name).cloned();
+        let bytes = bytes.ok_or_else(|| Fault::new(FaultKind::NotFound, format!("{name} is not on the shelf")))?;
+        Ok(stream::iter([Ok(bytes)]).boxed())
+    }
+
+    async fn shelf(&self, area: &str, most: usize) -> Result<Vec<String>, Fault> {
+        let below = format!("{area}/");
+        let shelf = self.shelf.lock();
+        let names = shelf.range(below.clone()..).map(|(name, _)| name).take_while(|name| name.starts_with(&below));
+        Ok(names.take(most).cloned().collect())
+    }
+
+    async fn unshelve(&self, name: &str) -> Result<(), Fault> {
+        self.shelf.lock().remove(name);
         Ok(())
     }
 

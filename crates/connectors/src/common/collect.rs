@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 
+use stoq_api::Timestamp;
 use stoq_api::plugin::Item;
 use stoq_api::queue::{Delivery, Message};
 use stoq_api::results::Stored;
 use stoq_runtime::trace::{self, Span, TRACEPARENT};
 use tokio::time::Instant;
 
+use super::ages::{Age, Ages};
 use super::frame::Settings;
 use super::lane;
 
@@ -15,11 +17,17 @@ use super::lane;
 #[derive(Default)]
 pub(super) struct Batch {
     /// Held until each of its items is decided; `None` once settled.
-    pub(super) held: Vec<Option<Delivery>>,
+    pub(super) held: Vec<Option<Held>>,
     /// What is undecided.
     pub(super) pending: VecDeque<Pending>,
     bytes: usize,
     since: Option<Instant>,
+}
+
+/// A delivery, and since when it waits.
+pub(super) struct Held {
+    pub(super) delivery: Delivery,
+    _age: Age,
 }
 
 /// One item without verdict.
@@ -30,6 +38,8 @@ pub(super) struct Pending {
     pub(super) item: Item,
     /// Where its response lies, until it was read from there.
     pub(super) stored: Option<Stored>,
+    /// The connector's conditions let it pass.
+    pub(super) chosen: bool,
     /// Refused for good, and not yet in the dead lane.
     pub(super) rejected: Option<String>,
     /// What is told of it in its scan's trace; ends with it.
@@ -38,7 +48,7 @@ pub(super) struct Pending {
 
 impl Batch {
     /// Adds all items of a delivery. A message that cannot be read is one item, refused.
-    pub(super) fn add(&mut self, delivery: Delivery, connector: &str) {
+    pub(super) fn add(&mut self, delivery: Delivery, connector: &str, ages: &Ages) {
         let place = self.held.len();
         let stored = Stored::of(&delivery.message);
         let (items, rejected) = match stored.clone().and_then(|_| lane::unpack(&delivery.message)) {
@@ -54,9 +64,11 @@ impl Batch {
         self.since.get_or_insert_with(Instant::now);
         for item in items {
             let span = span(&delivery.message, &item.id, connector);
-            self.pending.push_back(Pending { delivery: place, item, stored, rejected: rejected.clone(), span });
+            let rejected = rejected.clone();
+            self.pending.push_back(Pending { delivery: place, item, stored, chosen: false, rejected, span });
         }
-        self.held.push(Some(delivery));
+        let age = ages.hold(delivery.published.unwrap_or_else(Timestamp::now));
+        self.held.push(Some(Held { delivery, _age: age }));
     }
 
     /// Nothing was added.

@@ -2,24 +2,33 @@
 //!
 //! What it promises: a delivery is acknowledged when each item in it is in the sink or in the dead lane, and not before. A
 //! sink that is away makes the frame wait, holding what it has and pulling nothing more; nothing is given up because of
-//! an outage, however long. At the end of the process what is open is tried once more and else given back.
+//! an outage, however long. A sink that needs an operator pauses this connector and nothing else. At the end of the process
+//! what is open is tried once more and else given back.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stoq_api::plugin::Connector;
-use stoq_api::queue::{Deliveries, Delivery, ONLY};
+use stoq_api::queue::{Deliveries, Delivery, ONLY, Queue};
 use stoq_api::store::Store;
 use stoq_api::{Fault, FaultKind, fault};
 use stoq_runtime::backoff::Backoff;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::collect::Batch;
+use super::ages::Ages;
+use super::collect::{Batch, Held};
 use super::dead::DeadLetters;
+use super::options::Backlog;
+use super::pause::Pause;
+use super::when::Route;
+
+/// Batches that are put aside at a time.
+const SPILLS: usize = 4;
 
 /// How a connector is fed.
 #[derive(Clone, Debug)]
@@ -36,8 +45,15 @@ pub struct Settings {
     pub retry_first: Duration,
     /// Longest wait before any try.
     pub retry_most: Duration,
+    /// Messages held at a time.
+    pub prefetch: u32,
+    /// How often it is looked at how much waits.
+    pub look_every: Duration,
     /// How often the queue is asked for more time for what is held.
     pub extend_every: Duration,
+    /// A sink that needs an operator is waited for. Without this it ends the run: where nothing lasts, nobody can mend it in
+    /// time.
+    pub pauses: bool,
     /// How long batches may take after the end was asked for, before they are given back.
     pub grace: Duration,
 }
@@ -51,7 +67,10 @@ impl Default for Settings {
             concurrency: 2,
             retry_first: Duration::from_millis(200),
             retry_most: Duration::from_secs(30),
+            prefetch: 256,
+            look_every: Duration::from_secs(3),
             extend_every: Duration::from_secs(10),
+            pauses: true,
             grace: Duration::from_secs(20),
         }
     }
@@ -70,18 +89,53 @@ pub struct Frame {
     pub dead: Arc<dyn DeadLetters>,
     /// How it is fed.
     pub settings: Settings,
+    /// Which responses it takes.
+    pub route: Arc<Route>,
+    /// When it is behind, and what is done then.
+    pub backlog: Backlog,
+    /// The lane that its subscription belongs to, to ask what waits there; nothing is asked without one.
+    pub lane: Option<Arc<dyn Queue>>,
+}
+
+/// What all batches of one run share.
+#[derive(Clone)]
+pub(super) struct Run {
+    pub(super) stop: CancellationToken,
+    pub(super) tries: Arc<Semaphore>,
+    pub(super) ages: Ages,
+    pub(super) pause: Pause,
+    /// What cannot be delivered now goes to the store.
+    pub(super) spilling: watch::Sender<bool>,
+    /// Room for batches on their way there: each is written out in memory.
+    pub(super) aside: Arc<Semaphore>,
+}
+
+impl Run {
+    /// Waits until what cannot be delivered is to go to the store.
+    pub(super) async fn spill(&self) {
+        // The sender lives as long as this does.
+        self.spilling.subscribe().wait_for(|spilling| *spilling).await.ok();
+    }
 }
 
 impl Frame {
     /// Delivers what `source` brings until `stop`, or until the source ends; then finishes or gives back what is open.
     ///
     /// # Errors
-    /// The sink or the source fails in a way that waiting does not mend. What was open is given back.
+    /// The source fails in a way that waiting does not mend, or the sink if it is not waited for, or whoever read standard output has gone. What was open is
+    /// given back.
     pub async fn run(&self, source: Box<dyn Deliveries>, stop: CancellationToken) -> Result<(), Fault> {
         // A token of our own, so that a failing sink ends this connector and nobody else.
-        let stop = stop.child_token();
+        let run = Run {
+            stop: stop.child_token(),
+            tries: Arc::new(Semaphore::new(self.settings.concurrency.max(1))),
+            ages: Ages::default(),
+            pause: Pause::new(&self.name),
+            spilling: watch::Sender::new(false),
+            aside: Arc::new(Semaphore::new(SPILLS)),
+        };
+        let _look = AbortOnDropHandle::new(tokio::spawn(self.clone().look(run.clone())));
         let mut source = Source { deliveries: source, backoff: self.backoff(), not_before: None };
-        let tries = Arc::new(Semaphore::new(self.settings.concurrency.max(1)));
         let mut batch = Batch::default();
         let mut going = JoinSet::new();
         let mut extend_at = Instant::now() + self.settings.extend_every;
@@ -91,41 +145,35 @@ impl Frame {
             let ripe = full || due.is_some_and(|due| due <= Instant::now());
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break Ok(()),
+                () = run.stop.cancelled() => break Ok(()),
                 Some(ended) = going.join_next() => if let Err(e) = self.ended(ended) { break Err(e) },
                 // A batch that can go out waits for its turn, and takes in more while there is room.
-                turn = turn(&tries), if ripe => self.start(&mut batch, Some(turn), &tries, &mut going, &stop),
+                turn = turn(&run.tries), if ripe => self.start(&mut batch, Some(turn), &mut going, &run),
+                () = run.spill(), if ripe => self.start(&mut batch, None, &mut going, &run),
                 () = at(due), if !ripe => {}
                 () = sleep_until(extend_at), if !batch.is_empty() => {
                     extend_all(&batch.held).await;
                     extend_at = Instant::now() + self.settings.extend_every;
                 }
                 next = source.next(self), if !full => match next {
-                    Ok(Some(delivery)) => batch.add(delivery, &self.name),
+                    Ok(Some(delivery)) => batch.add(delivery, &self.name, &run.ages),
                     Ok(None) => break Ok(()),
                     Err(e) => break Err(e),
                 },
             }
         };
         if result.is_ok() && !batch.is_empty() {
-            self.start(&mut batch, None, &tries, &mut going, &stop);
+            self.start(&mut batch, None, &mut going, &run);
         }
         if result.is_err() {
-            stop.cancel();
+            run.stop.cancel();
         }
-        result.and(self.drain(going, &stop).await)
+        result.and(self.drain(going, &run.stop).await)
     }
 
-    fn start(
-        &self,
-        batch: &mut Batch,
-        turn: Option<Turn>,
-        tries: &Arc<Semaphore>,
-        going: &mut JoinSet<Result<(), Fault>>,
-        stop: &CancellationToken,
-    ) {
-        let (frame, batch, tries, stop) = (self.clone(), std::mem::take(batch), Arc::clone(tries), stop.clone());
-        going.spawn(async move { frame.settle(batch, turn, &tries, &stop).await });
+    fn start(&self, batch: &mut Batch, turn: Option<Turn>, going: &mut JoinSet<Result<(), Fault>>, run: &Run) {
+        let (frame, batch, run) = (self.clone(), std::mem::take(batch), run.clone());
+        going.spawn(async move { frame.settle(batch, turn, &run).await });
     }
 
     /// Waits for what is open; after `stop` no longer than the grace.
@@ -227,7 +275,7 @@ pub(super) fn said_rarely(failures: u32, say: impl FnOnce()) {
 }
 
 /// Does `work` while asking the queue for more time for what is `held`.
-pub(super) async fn keeping<T>(held: &[Option<Delivery>], every: Duration, work: impl Future<Output = T>) -> T {
+pub(super) async fn keeping<T>(held: &[Option<Held>], every: Duration, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     let mut next = Instant::now() + every;
     loop {
@@ -242,8 +290,8 @@ pub(super) async fn keeping<T>(held: &[Option<Delivery>], every: Duration, work:
     }
 }
 
-async fn extend_all(held: &[Option<Delivery>]) {
-    for delivery in held.iter().flatten() {
+async fn extend_all(held: &[Option<Held>]) {
+    for Held { delivery, .. } in held.iter().flatten() {
         if let Err(e) = delivery.extend().await {
             tracing::debug!(id = delivery.message.id, error = fault::chain(&e), "no more time for a delivery");
         }

@@ -2,87 +2,179 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use stoq_api::plugin::{Item, Verdict};
+use stoq_api::queue::Delivery;
 use stoq_api::results::Stored;
 use stoq_api::store::Store;
 use stoq_api::{Fault, FaultKind, Sha256, fault};
-use stoq_runtime::metrics::{Component, ErrorKind, InHand, Role};
-use tokio::sync::Semaphore;
+use stoq_runtime::metrics::{self, Component, ErrorKind, InHand, Role};
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::collect::{Batch, Pending};
-use super::frame::{Frame, Turn, keeping, said_rarely, turn};
+use super::collect::{Batch, Held, Pending};
+use super::frame::{Frame, Run, Turn, keeping, said_rarely, turn};
+use super::spill::Spill;
+use super::when::Decision;
+use crate::stdout::ReaderGone;
 
 /// What a connector said of a batch, if it did not panic.
 type Answer = Option<Result<Vec<Verdict>, Fault>>;
 
+/// What is to be done with a batch.
+enum Next {
+    /// Try it, as it is its turn.
+    Try(Turn),
+    /// Put it into the store.
+    Spill,
+    /// Give it back: the end was asked for.
+    End,
+}
+
 impl Frame {
     /// Delivers, buries and acknowledges until nothing is open; after `stop`, once.
-    pub(super) async fn settle(
-        &self,
-        mut batch: Batch,
-        mut first: Option<Turn>,
-        tries: &Arc<Semaphore>,
-        stop: &CancellationToken,
-    ) -> Result<(), Fault> {
+    pub(super) async fn settle(&self, mut batch: Batch, mut first: Option<Turn>, run: &Run) -> Result<(), Fault> {
         let in_hand = Component::new(Role::Connector, &self.name).begin(batch.pending.len() as u64);
         let mut backoff = self.backoff();
+        let mut wait = None;
         loop {
-            let turn = match first.take() {
-                Some(turn) => turn,
-                None => keeping(&batch.held, self.settings.extend_every, turn(tries)).await,
+            let next = match first.take() {
+                Some(turn) => Next::Try(turn),
+                None => self.next(&batch, wait.take(), run).await,
             };
-            let trouble = self.try_once(&mut batch, &in_hand).await?;
+            let trouble = match next {
+                Next::End => {
+                    give_back(batch).await;
+                    return Ok(());
+                }
+                Next::Spill => {
+                    match keeping(&batch.held, self.settings.extend_every, self.put_aside(&batch, run)).await {
+                        Ok(()) => {
+                            batch.pending.clear();
+                            None
+                        }
+                        Err(e) => Some(format!("the payload store is away: {}", fault::chain(&e))),
+                    }
+                }
+                Next::Try(_turn) => self.try_once(&mut batch, &in_hand, run).await?,
+            };
             self.acknowledge(&mut batch).await;
-            drop(turn);
             let Some(trouble) = trouble else { return Ok(()) };
-            let wait = backoff.next_wait();
+            wait = Some(backoff.next_wait());
             let failures = backoff.tries();
             said_rarely(failures, || {
                 let (connector, open) = (&*self.name, batch.pending.len());
                 tracing::warn!(connector, open, failures, reason = trouble, "not delivered; trying again");
             });
-            let wait = keeping(&batch.held, self.settings.extend_every, sleep(wait));
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {
-                    give_back(batch).await;
-                    return Ok(());
-                }
-                () = wait => {}
-            }
         }
     }
 
+    /// Waits until a batch can be tried, or must not be any more. One that was never tried waits for its turn even after
+    /// `stop`, unless the sink needs an operator.
+    async fn next(&self, batch: &Batch, wait: Option<Duration>, run: &Run) -> Next {
+        let again = wait.is_some() || run.pause.is_on();
+        let pause = async {
+            if let Some(wait) = wait {
+                sleep(wait).await;
+            }
+            run.pause.over().await;
+        };
+        // A store that is away, too, is asked as rarely as the sink.
+        let spill = async {
+            if let Some(wait) = wait.filter(|_| *run.spilling.borrow()) {
+                sleep(wait).await;
+            }
+            run.spill().await;
+        };
+        tokio::pin!(spill);
+        tokio::select! {
+            biased;
+            () = run.stop.cancelled(), if again => return Next::End,
+            () = &mut spill => return Next::Spill,
+            () = keeping(&batch.held, self.settings.extend_every, pause) => {}
+        }
+        tokio::select! {
+            biased;
+            () = &mut spill => Next::Spill,
+            turn = keeping(&batch.held, self.settings.extend_every, turn(&run.tries)) => Next::Try(turn),
+        }
+    }
+
+    /// Puts a batch's messages into the store, whole: some of their items may be delivered already.
+    async fn put_aside(&self, batch: &Batch, run: &Run) -> Result<(), Fault> {
+        let _room = turn(&run.aside).await;
+        let held: Vec<&Delivery> = batch.held.iter().flatten().map(|held| &held.delivery).collect();
+        Spill::new(&self.store, &self.name).put(&held).await
+    }
+
     /// One try of all that is pending. Says why something is still pending afterwards.
-    async fn try_once(&self, batch: &mut Batch, in_hand: &InHand) -> Result<Option<String>, Fault> {
+    async fn try_once(&self, batch: &mut Batch, in_hand: &InHand, run: &Run) -> Result<Option<String>, Fault> {
         let mut trouble = keeping(&batch.held, self.settings.extend_every, self.read_stored(&mut batch.pending)).await;
         let (ready, waiting): (VecDeque<_>, VecDeque<_>) =
             batch.pending.drain(..).partition(|p| p.stored.is_none() || p.rejected.is_some());
         let (refused, open): (VecDeque<_>, VecDeque<_>) = ready.into_iter().partition(|p| p.rejected.is_some());
         batch.pending = refused;
         batch.pending.extend(waiting);
+        let open = self.choose(open, in_hand).await;
         if !open.is_empty() {
             let items: Arc<[Item]> = open.iter().map(|p| p.item.clone()).collect();
             match keeping(&batch.held, self.settings.extend_every, self.ask(items)).await {
-                Ok(verdicts) => trouble = judge(batch, open, verdicts, in_hand).or(trouble),
+                Ok(verdicts) => {
+                    run.pause.end(&self.name);
+                    trouble = judge(batch, open, verdicts, in_hand).or(trouble);
+                }
                 Err(e) => {
                     in_hand.failed(ErrorKind::Fault(e.kind), open.len() as u64);
-                    if !e.is_transient() {
+                    if ReaderGone::is(&e) || !(e.is_transient() || self.settings.pauses) {
                         return Err(e);
                     }
-                    trouble = Some(fault::chain(&e));
+                    let reason = fault::chain(&e);
+                    if !e.is_transient() {
+                        run.pause.begin(&self.name, &reason);
+                    }
+                    trouble = Some(reason);
                     batch.pending.extend(open);
                 }
             }
         }
         self.bury(batch, &mut trouble, in_hand).await;
         Ok(trouble)
+    }
+
+    /// Lets go of what the connector's conditions do not take. Where there are none, nothing is looked at.
+    async fn choose(&self, open: VecDeque<Pending>, in_hand: &InHand) -> VecDeque<Pending> {
+        if self.route.takes_all() || open.iter().all(|pending| pending.chosen) {
+            return open;
+        }
+        let route = Arc::clone(&self.route);
+        let items: Vec<Item> = open.iter().filter(|p| !p.chosen).map(|p| p.item.clone()).collect();
+        // Reading many responses, or a large one, must not hold up others.
+        let decided =
+            tokio::task::spawn_blocking(move || items.iter().map(|item| route.decide(item)).collect::<Vec<_>>());
+        // What could not be decided passes: no response is lost for it.
+        let mut decisions = decided.await.unwrap_or_default().into_iter();
+        let (mut left, mut counts) = (VecDeque::new(), [0; 3]);
+        for mut pending in open {
+            if !pending.chosen {
+                match decisions.next().unwrap_or(Decision::Passed) {
+                    Decision::Passed => counts[0] += 1,
+                    Decision::Sampled => counts[1] += 1,
+                    Decision::Skipped => {
+                        counts[2] += 1;
+                        in_hand.done(1);
+                        continue;
+                    }
+                }
+                pending.chosen = true;
+            }
+            left.push_back(pending);
+        }
+        let [passed, sampled, skipped] = counts;
+        metrics::Connector::new(&self.name).routed(passed, sampled, skipped);
+        left
     }
 
     /// Reads large responses from the store. What is not there, or is something else, is refused; says why others are to
@@ -107,6 +199,7 @@ impl Frame {
 
     /// The connector's verdicts. An item over which it panics is refused; the others are not hurt.
     async fn ask(&self, items: Arc<[Item]>) -> Result<Vec<Verdict>, Fault> {
+        metrics::Connector::new(&self.name).offered(items.len());
         if let Some(answer) = self.call(Arc::clone(&items)).await {
             return answer;
         }
@@ -157,7 +250,7 @@ impl Frame {
         }
         let done = batch.held.iter_mut().zip(open).filter(|(_, open)| !open).filter_map(|(held, _)| held.take());
         // All at once: a queue that writes to a disk then needs one write for all of them.
-        let acks = done.map(async |delivery| {
+        let acks = done.map(async |Held { delivery, .. }| {
             let id = delivery.message.id.clone();
             if let Err(e) = delivery.ack().await {
                 // It comes again, and delivering it again changes nothing.
@@ -168,7 +261,8 @@ impl Frame {
     }
 }
 
-async fn read(store: &dyn Store, stored: &Stored) -> Result<Bytes, Fault> {
+/// The response that lies at a place of the store.
+pub(super) async fn read(store: &dyn Store, stored: &Stored) -> Result<Bytes, Fault> {
     let mut json = BytesMut::with_capacity(usize::try_from(stored.len).unwrap_or(0));
     let mut stream = store.get(&stored.key).await?;
     while let Some(chunk) = stream.next().await {
@@ -209,7 +303,7 @@ fn judge(batch: &mut Batch, open: VecDeque<Pending>, verdicts: Vec<Verdict>, in_
 }
 
 async fn give_back(batch: Batch) {
-    for delivery in batch.held.into_iter().flatten() {
+    for Held { delivery, .. } in batch.held.into_iter().flatten() {
         let id = delivery.message.id.clone();
         if let Err(e) = delivery.release().await {
             tracing::debug!(id, error = fault::chain(&e), "given back by being dropped");

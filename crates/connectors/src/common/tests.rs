@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use stoq_api::plugin::{Connector, Item, Verdict};
-use stoq_api::queue::{Deliveries, Delivery, Message, Settle};
+use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Part, Prefetch, Queue, Settle};
 use stoq_api::results::Stored;
 use stoq_api::store::{ByteStream, Store, StoreKey};
 use stoq_api::{Content, Fault, FaultKind, Timestamp};
@@ -17,6 +17,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::frame::{Frame, Settings};
+use super::options::{Backlog, OnBacklog};
+use super::spill::Spill;
+use super::when::{Route, When};
 use super::{DeadLetters, lane};
 
 /// What a sink says of one item at its `n`-th try, from 1.
@@ -68,6 +71,7 @@ impl DeadLetters for Dead {
 struct Shelf {
     away: AtomicUsize,
     objects: Mutex<BTreeMap<StoreKey, Bytes>>,
+    shelf: Mutex<BTreeMap<String, Bytes>>,
 }
 
 #[async_trait]
@@ -87,6 +91,29 @@ impl Store for Shelf {
     }
 
     async fn keep(&self, _: &str, _: &Content) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn shelve(&self, name: &str, content: &Content) -> Result<(), Fault> {
+        if self.away.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Err(away());
+        }
+        self.shelf.lock().insert(name.to_owned(), content.to_bytes().unwrap());
+        Ok(())
+    }
+
+    async fn shelved(&self, name: &str) -> Result<ByteStream, Fault> {
+        let object = self.shelf.lock().get(name).cloned();
+        let object = object.ok_or_else(|| Fault::new(FaultKind::NotFound, "no such object"))?;
+        Ok(Box::pin(futures::stream::iter([Ok(object)])))
+    }
+
+    async fn shelf(&self, area: &str, most: usize) -> Result<Vec<String>, Fault> {
+        Ok(self.shelf.lock().keys().filter(|name| name.starts_with(area)).take(most).cloned().collect())
+    }
+
+    async fn unshelve(&self, name: &str) -> Result<(), Fault> {
+        self.shelf.lock().remove(name);
         Ok(())
     }
 
@@ -209,6 +236,9 @@ impl Rig {
             store: Arc::clone(&shelf) as Arc<dyn Store>,
             dead: Arc::clone(&dead) as Arc<dyn DeadLetters>,
             settings: Settings::default(),
+            route: Arc::default(),
+            backlog: Backlog::default(),
+            lane: None,
         };
         Self { lane, sink, dead, shelf, frame, stop: CancellationToken::new() }
     }
@@ -386,13 +416,64 @@ async fn a_panic_hurts_only_the_item_that_made_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sink_that_needs_an_operator_ends_the_run_and_loses_nothing() {
+async fn a_sink_that_needs_an_operator_pauses_its_connector_and_loses_nothing() {
+    let rig = Rig::new(|_, tries| {
+        if tries <= 4 { Err(Fault::new(FaultKind::Misconfigured, "wrong password")) } else { Ok(Verdict::Delivered) }
+    });
+    rig.publish(&["a", "b"]);
+    let since = tokio::time::Instant::now();
+    rig.until_empty().await;
+    assert_eq!(rig.documents(), ["a", "b"]);
+    assert!(since.elapsed() >= Duration::from_secs(4 * 5), "it is asked rarely");
+    assert_eq!(rig.dead.buried.lock().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_connector_ends_at_once_and_gives_back() {
     let rig = Rig::new(|_, _| Err(Fault::new(FaultKind::Misconfigured, "wrong password")));
+    rig.publish(&["a", "b"]);
+    let running = rig.start();
+    until(|| !rig.sink.tries.lock().is_empty()).await;
+    rig.stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(rig.lane.depth(), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_lasts_a_sink_that_needs_an_operator_ends_the_run() {
+    let mut rig = Rig::new(|_, _| Err(Fault::new(FaultKind::Misconfigured, "wrong password")));
+    rig.frame.settings.pauses = false;
     rig.publish(&["a", "b"]);
     let error = rig.start().await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "wrong password");
     assert_eq!(rig.lane.depth(), (2, 0));
     assert!(!rig.stop.is_cancelled(), "other connectors go on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_conditions_choose_reaches_the_sink() {
+    let mut rig = Rig::new(|item, tries| {
+        let wait = item.id == "bad" && tries == 1;
+        Ok(if wait { Verdict::Retry("not now".into()) } else { Verdict::Delivered })
+    });
+    let when = serde_json::json!({ "errors": true });
+    let when = When::compile(&serde_json::from_value(when).unwrap()).unwrap();
+    rig.frame.route = Arc::new(Route::new(Some(when), None));
+    rig.frame.name = "choosy".into();
+    let with = |id: &str, json: &str| Item { id: id.to_owned(), json: json.to_owned().into() };
+    let (bad, good) = (r#"{"errors":[{}]}"#, r#"{"errors":[]}"#);
+    rig.lane.publish(lane::pack(&[with("good", good), with("bad", bad)]));
+    rig.lane.publish(lane::pack(&[with("fine", good)]));
+    let (stored, content) = Stored::place(&Bytes::from_static(bad.as_bytes()), Timestamp::now());
+    rig.shelf.put(&stored.key, &content).await.unwrap();
+    rig.lane.publish(vec![stored.message("large")]);
+    rig.until_empty().await;
+    assert_eq!(rig.documents(), ["bad", "large"]);
+    let metrics = stoq_runtime::metrics::render();
+    for (decision, count) in [("passed", 2), ("skipped", 2), ("sampled", 0)] {
+        let series = format!("stoq_connector_routed_total{{decision=\"{decision}\",name=\"choosy\"}} {count}");
+        assert!(metrics.contains(&series), "{series} in {metrics}");
+    }
 }
 
 /// Never answers.
@@ -516,4 +597,97 @@ async fn delivered_twice_leaves_one_document() {
         running.await.unwrap().unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
+}
+
+/// The rig's lane as a queue that tells how much waits.
+#[async_trait]
+impl Queue for Lane {
+    async fn declare(&self, _: &[&str]) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn inspect(&self, _: &[&str]) -> Result<Vec<Part>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn publish(&self, messages: Vec<Message>) -> Result<(), Fault> {
+        self.ready.lock().extend(messages);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    async fn subscribe(&self, _: &str, _: Prefetch) -> Result<Box<dyn Deliveries>, Fault> {
+        Err(away())
+    }
+
+    async fn depth(&self, _: &str) -> Result<Depth, Fault> {
+        let ready = self.ready.lock().len() as u64;
+        Ok(Depth { ready, held: self.held.load(SeqCst) as u64, oldest: None })
+    }
+}
+
+fn spilling(rig: &mut Rig, messages: u64) {
+    let backlog = Backlog { messages: Some(messages), age: None, then: OnBacklog::Spill, unspill: true };
+    rig.frame.backlog = backlog;
+    rig.frame.lane = Some(Arc::clone(&rig.lane) as Arc<dyn Queue>);
+    rig.frame.settings.batch_items = 3;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_falls_behind_spills_and_takes_all_back_by_itself() {
+    let works = Arc::new(AtomicUsize::new(0));
+    let sees = Arc::clone(&works);
+    let mut rig = Rig::new(move |_, _| if sees.load(SeqCst) == 0 { Err(away()) } else { Ok(Verdict::Delivered) });
+    spilling(&mut rig, 10);
+    // The store is away for a while, too.
+    rig.shelf.away.store(5, SeqCst);
+    let ids: Vec<String> = (0..40).map(|n| format!("r{n:02}")).collect();
+    let large = Bytes::from(vec![b'7'; 1 << 20]);
+    let (stored, content) = Stored::place(&large, Timestamp::now());
+    rig.shelf.put(&stored.key, &content).await.unwrap();
+    rig.lane.publish(vec![stored.message("large")]);
+    rig.publish(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let running = rig.start();
+    until(|| rig.lane.depth().0 + rig.lane.depth().1 <= 5).await;
+    let store = Arc::clone(&rig.frame.store);
+    let spilled = Spill::new(&store, "sink").count().await.unwrap();
+    assert!(spilled.messages >= 36, "{spilled:?}");
+    assert!(rig.documents().is_empty());
+    // Days of the store may go: what was spilled does not lie there.
+    rig.shelf.objects.lock().clear();
+    works.store(1, SeqCst);
+    until(|| rig.documents().len() == 41).await;
+    until(|| rig.lane.depth() == (0, 0) && rig.shelf.shelf.lock().is_empty()).await;
+    rig.stop.cancel();
+    running.await.unwrap().unwrap();
+    assert!(rig.documents().contains(&"large".to_owned()));
+    assert_eq!(rig.dead.buried.lock().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_spilled_stays_until_all_of_it_is_delivered() {
+    let mut rig = Rig::new(|item, tries| match item.id.as_str() {
+        "slow" if tries < 3 => Ok(Verdict::Retry("not now".into())),
+        "bad" => Ok(Verdict::Rejected("never".into())),
+        _ => Ok(Verdict::Delivered),
+    });
+    spilling(&mut rig, 0);
+    rig.frame.backlog.unspill = false;
+    let held: Vec<Delivery> = ["a", "slow", "bad"]
+        .map(|id| Delivery::new(lane::pack(&[item(id)]).remove(0), true, None, Box::new(Logged(Arc::default()))))
+        .into();
+    let spill = Spill::new(&rig.frame.store, "sink");
+    spill.put(&held.iter().collect::<Vec<_>>()).await.unwrap();
+    let before = rig.shelf.shelf.lock().clone();
+    // A run that ends early leaves the object, and what is damaged stays for people to look at.
+    let stop = CancellationToken::new();
+    stop.cancel();
+    rig.frame.return_spilled(stop).await.unwrap();
+    assert_eq!(*rig.shelf.shelf.lock(), before);
+    let name = before.keys().next().unwrap().clone();
+    rig.shelf.shelf.lock().insert(format!("{name}0"), Bytes::from_static(b"damaged"));
+    rig.frame.return_spilled(CancellationToken::new()).await.unwrap();
+    assert_eq!(rig.documents(), ["a", "slow"]);
+    assert_eq!(*rig.dead.buried.lock(), [("bad".to_owned(), "never".to_owned())]);
+    assert_eq!(rig.shelf.shelf.lock().keys().cloned().collect::<Vec<_>>(), [format!("{name}0")]);
 }

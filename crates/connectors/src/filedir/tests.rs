@@ -89,3 +89,17 @@ fn a_wrong_option_stops_the_start() {
         assert!(build(options.as_object().unwrap(), &context()).is_err(), "{options}");
     }
 }
+
+#[tokio::test]
+async fn a_file_in_place_of_the_directory_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let results = dir.path().join("results");
+    let connector = connector(json!({ "results_dir": results }));
+    std::fs::remove_dir(&results).unwrap();
+    std::fs::write(&results, "in the way").unwrap();
+    let verdicts = connector.deliver(&[item("a", "{}")]).await.unwrap();
+    assert!(matches!(verdicts[..], [Verdict::Retry(_)]), "{verdicts:?}");
+    std::fs::remove_file(&results).unwrap();
+    assert_eq!(connector.deliver(&[item("a", "{}")]).await.unwrap(), [Verdict::Delivered]);
+    assert_eq!(files(&results), ["a"]);
+}

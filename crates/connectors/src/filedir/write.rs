@@ -80,7 +80,8 @@ fn verdict(path: &Path, written: io::Result<()>) -> Verdict {
 }
 
 fn one(directory: &Path, name: &str, json: &[u8], compactly: bool) -> io::Result<()> {
-    std::fs::create_dir_all(directory)?;
+    // A file in the directory's place is no response that is there already.
+    std::fs::create_dir_all(directory).map_err(io::Error::other)?;
     let path = directory.join(name);
     if std::fs::symlink_metadata(&path).is_ok() {
         return Err(io::ErrorKind::AlreadyExists.into());

@@ -8,6 +8,7 @@ use stoq_api::scanner::{OptionInfo, OptionKind, PluginKind};
 
 use super::coerce;
 use super::registry::{REQUIRED_WORKERS, Registry};
+use super::responses::{RESPONSE_WHEN, WHEN};
 use super::routes::ResultPath;
 use super::schema::{Key, ROOT, Shape};
 use super::tree::{Entry, Leaf, Node, join};
@@ -74,7 +75,8 @@ impl Checker<'_> {
             Shape::Each(keys) => Some(
                 self.each(path, "a table of names", node, |this, here, entry| Some(this.keys(here, keys, entry.node))),
             ),
-            Shape::Many(keys) => self.many(path, keys, node),
+            Shape::Many(keys) => self.many(path, keys, true, node),
+            Shape::Tables(keys) => self.many(path, keys, false, node),
             Shape::PluginOptions => Some(self.each(path, "a table of plugins", node, Self::plugin)),
             Shape::Components(kind) => Some(self.each(path, "a table of names", node, |this, here, entry| {
                 let expected = format!("a table that names a kind: [{here}.<kind>]");
@@ -169,6 +171,9 @@ impl Checker<'_> {
                 this.unknown(here, &entry, &what, options.iter().map(|o| o.name).collect());
                 return None;
             };
+            if option.name == WHEN && option.kind == OptionKind::Json {
+                return this.when(here, entry.node);
+            }
             let node = this.leaf_or_json(here, option.kind == OptionKind::Json, entry.node)?;
             this.settle(here, node, |this, leaf| match option.name {
                 name if NAMES_WORKERS.contains(&name) => this.scalar(&Shape::Plugins(PluginKind::Worker), leaf),
@@ -177,8 +182,29 @@ impl Checker<'_> {
         })
     }
 
-    /// One table or a list of tables, as a list whose members are checked.
-    fn many(&mut self, path: &str, keys: &'static [Key], node: Node) -> Option<Node> {
+    /// Conditions on responses: a table, or one as JSON text.
+    fn when(&mut self, path: &str, node: Node) -> Option<Node> {
+        let node = match node {
+            Node::Leaf(Leaf { value: Value::String(json), at, text: true }) => match serde_json::from_str(&json) {
+                Ok(value) => placed(value, &at, true),
+                Err(e) => {
+                    self.problems.push(Problem::error(at, path, format!("expected conditions as JSON: {e}")));
+                    return None;
+                }
+            },
+            node => node,
+        };
+        match node {
+            Node::Leaf(leaf) => {
+                self.mismatch(path, &leaf, "expected a table of conditions, such as { matched = true }");
+                None
+            }
+            table => Some(self.keys(path, &RESPONSE_WHEN, table)),
+        }
+    }
+
+    /// One table or a list of tables, as a list whose members are checked; with `first`, each must have its first key.
+    fn many(&mut self, path: &str, keys: &'static [Key], first: bool, node: Node) -> Option<Node> {
         let (tables, at, text) = match node {
             Node::Leaf(Leaf { value: Value::Array(items), at, text }) => (items, at, text),
             Node::Leaf(leaf) => {
@@ -187,20 +213,20 @@ impl Checker<'_> {
             }
             table @ Node::Table(_) => {
                 let at = first_place(&table)?;
-                let checked = self.member(path, keys, &at, table);
+                let checked = self.member(path, keys, first, &at, table);
                 return Some(Node::Leaf(Leaf { value: Value::Array(vec![plain(checked)]), at, text: false }));
             }
         };
         let mut out = Vec::new();
         for (index, item) in tables.into_iter().enumerate() {
             let here = format!("{path}[{index}]");
-            out.push(plain(self.member(&here, keys, &at, placed(item, &at, text))));
+            out.push(plain(self.member(&here, keys, first, &at, placed(item, &at, text))));
         }
         Some(Node::Leaf(Leaf { value: Value::Array(out), at, text: false }))
     }
 
-    fn member(&mut self, path: &str, keys: &'static [Key], at: &Place, node: Node) -> Node {
-        if let (Node::Table(entries), Some(first)) = (&node, keys.first())
+    fn member(&mut self, path: &str, keys: &'static [Key], first: bool, at: &Place, node: Node) -> Node {
+        if let (Node::Table(entries), Some(first)) = (&node, keys.first().filter(|_| first))
             && entries.iter().all(|e| e.key != first.name)
         {
             let message = format!("`{}` is missing: {}", first.name, first.help);

@@ -11,9 +11,10 @@ use stoq_api::scanner::{PluginInfo, PluginKind};
 use super::check::check;
 use super::flags::Flag;
 use super::registry::Registry;
+use super::responses::{ResponseWhen, WHEN};
 use super::routes::RouteRule;
 use super::schema::{Key, ROOT, Shape};
-use super::settings::Settings;
+use super::settings::{Options, Settings};
 use super::tree::{Entry, Node, Origins, join, merge};
 use super::{env as variables, stoq_cfg, tenants, toml};
 use crate::fail::{Place, Problem, Severity, nearest, one_of};
@@ -291,11 +292,26 @@ fn whole(settings: &Settings, origins: &Origins, registry: Registry<'_>, problem
         fits(name, rule, origins, problems);
     }
     tenants::check(settings, origins, problems);
+    for (name, kinds) in &settings.connectors {
+        for (kind, options) in kinds {
+            conditions(&join(&join("connectors", name), kind), options, origins, problems);
+        }
+    }
     for (key, limit) in [("scan.plugin_wall", settings.scan.plugin_wall), ("scan.plugin_cpu", settings.scan.plugin_cpu)]
     {
         if limit.is_zero() {
             problems.push(Problem::error(origins.place(key), key, "no plugin can answer in no time"));
         }
+    }
+}
+
+/// The conditions of a connector can hold, and not for everything.
+fn conditions(path: &str, options: &Options, origins: &Origins, problems: &mut Vec<Problem>) {
+    let path = join(path, WHEN);
+    let Some(when) = options.0.get(WHEN) else { return };
+    let Ok(when) = serde_json::from_value::<ResponseWhen>(when.clone()) else { return };
+    for (inner, message) in when.problems() {
+        problems.push(Problem::error(origins.place(&path), format!("{path}{inner}"), message));
     }
 }
 

@@ -16,6 +16,7 @@ mod ini;
 mod load;
 mod reference;
 mod registry;
+pub mod responses;
 pub mod routes;
 mod schema;
 mod settings;

@@ -82,9 +82,12 @@ fn shape(shape: &Shape) -> String {
         Shape::ResultPath => "path in results".to_owned(),
         Shape::Plugins(kind) | Shape::Active(kind) => role(kind),
         Shape::One(kind) => format!("name of a {}", kind.name().to_ascii_lowercase()),
-        Shape::Table(_) | Shape::Each(_) | Shape::Many(_) | Shape::PluginOptions | Shape::Components(_) => {
-            "table".to_owned()
-        }
+        Shape::Table(_)
+        | Shape::Each(_)
+        | Shape::Many(_)
+        | Shape::Tables(_)
+        | Shape::PluginOptions
+        | Shape::Components(_) => "table".to_owned(),
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) enum Shape {
     Each(&'static [Key]),
     /// One table of known keys, or a list of such tables. The first key must be there.
     Many(&'static [Key]),
+    /// One table of known keys, or a list of such tables.
+    Tables(&'static [Key]),
     /// Plugins by name, their options below.
     PluginOptions,
     /// Free names, below each a kind, below that the kind's options.
@@ -149,7 +151,7 @@ const WHEN: &[Key] = &[
     key("result", Shape::Many(RESULT), "", "what a worker found"),
 ];
 
-const RESULT: &[Key] = &[
+pub(super) const RESULT: &[Key] = &[
     key("path", Shape::ResultPath, "", "worker and members, such as yara.matches[].rule"),
     key("equals", Shape::Value(OptionKind::Json), "", "a value there is this one"),
     key("matches", Shape::Globs, "", "a text there fits"),

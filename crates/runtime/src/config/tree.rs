@@ -21,7 +21,8 @@ impl Origins {
         self.values.get(path).map_or(&Origin::Default, |place| &place.origin)
     }
 
-    pub(super) fn place(&self, path: &str) -> Place {
+    /// Where the value or the table at `path` stands.
+    pub fn place(&self, path: &str) -> Place {
         self.values.get(path).or_else(|| self.tables.get(path)).cloned().unwrap_or_default()
     }
 }

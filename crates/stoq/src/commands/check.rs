@@ -5,9 +5,11 @@ use std::io::Write;
 
 use anyhow::Result;
 use stoq_api::scanner::PluginKind;
+use stoq_connectors::common::options::{self, OnBacklog};
 use stoq_engine::plan::PlanReport;
 use stoq_engine::rules::Rules;
-use stoq_runtime::config::Settings;
+use stoq_runtime::config::{Loaded, Settings};
+use stoq_runtime::fail::Problem;
 
 use crate::cli::CommonArgs;
 use crate::exit::{Exit, UsageError};
@@ -24,6 +26,7 @@ pub(crate) fn run(common: &CommonArgs, out: &mut dyn Write) -> Result<Exit> {
     let report: PlanReport = serde_json::from_slice(&hello.message)?;
     notes.extend(report.warnings.iter().map(|(plugin, text)| format!("warning: plugin {plugin}: {text}")));
     notes.extend(routing(&loaded.settings));
+    notes.extend(connectors(&loaded)?);
     for note in &notes {
         writeln!(out, "{note}\n")?;
     }
@@ -38,6 +41,43 @@ pub(crate) fn run(common: &CommonArgs, out: &mut dyn Write) -> Result<Exit> {
     )?;
     Ok(Exit::Clean)
 }
+
+/// Looks at the options that all connectors have; those of their kinds are judged when they are built.
+fn connectors(loaded: &Loaded) -> Result<Vec<String>> {
+    let (settings, mut problems, mut notes) = (&loaded.settings, Vec::new(), Vec::new());
+    let active = settings.active(PluginKind::Connector);
+    if active.is_empty() {
+        notes.push(
+            "warning: there is no connector, so responses would go nowhere: `run` and the roles of a fleet do not start \
+             without one"
+                .to_owned(),
+        );
+    }
+    let queue = settings.active(PluginKind::Queue).into_iter().next();
+    let untold = queue.is_some_and(|queue| NEVER_TELLS.contains(&queue.kind.as_str()));
+    for component in active {
+        let path = format!("connectors.{}.{}", component.name, component.kind);
+        match options::split(&component.options.0) {
+            Err(error) => problems.push(Problem::error(loaded.origins.place(&path), path, error.to_string())),
+            Ok((common, _)) if untold && common.backlog.is_limited() => notes.push(match common.backlog.then {
+                OnBacklog::Block => format!(
+                    "warning: {path}: this broker never tells how much waits, so on_backlog = \"block\" does nothing; \
+                     use \"spill\" with max_backlog_age"
+                ),
+                OnBacklog::Spill if common.backlog.age.is_none() => format!(
+                    "warning: {path}: this broker never tells how much waits, so max_backlog does nothing; use \
+                     max_backlog_age"
+                ),
+                OnBacklog::Spill => continue,
+            }),
+            Ok(_) => {}
+        }
+    }
+    if problems.is_empty() { Ok(notes) } else { Err(UsageError(config::shown(&problems)).into()) }
+}
+
+/// Kinds of brokers that do not say how much waits in a subscription.
+const NEVER_TELLS: [&str; 1] = ["pubsub"];
 
 /// Routes that are allowed but surely not meant.
 fn routing(settings: &Settings) -> Vec<String> {

@@ -129,6 +129,7 @@ fn as_json(letter: &Letter) -> Value {
         "id": letter.original.id,
         "bytes": letter.original.body.len(),
         "kept": letter.kept,
+        "shelved": letter.shelved,
     })
 }
 
@@ -138,7 +139,7 @@ async fn show(args: &DeadShowArgs, out: &mut dyn Write) -> Result<Exit> {
     let found = letters.held.iter().map(|held| &held.letter).find(|letter| letter.name == args.name);
     let letter = found.ok_or_else(|| no_letter(&args.name))?;
     if args.body {
-        out.write_all(&letter.original.body)?;
+        out.write_all(&letter.body(&base.links).await?)?;
     } else {
         let mut shown = as_json(letter);
         let headers: BTreeMap<_, _> = letter.original.headers.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -190,6 +191,10 @@ async fn pick(args: &DeadPickArgs, deed: Deed, out: &mut dyn Write) -> Result<Ex
         match replayed {
             Ok(()) => {
                 delivery.ack().await.with_context(|| format!("letter {} was not taken off the lane", letter.name))?;
+                if let Err(fault) = letter.let_go(&base.links).await {
+                    let (letter, error) = (letter.name.as_str(), fault::chain(&fault));
+                    tracing::warn!(letter, error, "what the store holds for it was left there");
+                }
                 done += 1;
             }
             Err(error) => {

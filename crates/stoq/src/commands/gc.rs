@@ -14,14 +14,16 @@ use crate::exit::{Exit, UsageError};
 pub(crate) async fn run(args: &GcArgs, out: &mut dyn Write) -> Result<Exit> {
     let base = open(&args.place).await?;
     let (links, retention) = (&base.links, base.loaded.settings.core.retention);
+    let takers = base.takers();
     if !base.is_fleet() {
         // In a data directory that was never used there are none.
         for (_, lane) in links.lanes.task_lanes() {
             lane.declare(&[WORKERS]).await?;
         }
+        links.lanes.results.declare(&takers.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     }
     let max_wait = args.max_wait.map(|wait| wait.get());
-    let days = retain::old_days(links, retention.get(), Timestamp::now(), max_wait).await?;
+    let days = retain::old_days(links, &takers, retention.get(), Timestamp::now(), max_wait).await?;
     let days = days.ok_or_else(|| {
         UsageError(
             "something waits on the lanes, and this broker does not say since when, so nothing was dropped: try again \

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use stoq_api::scanner::PluginKind;
+use stoq_api::{FaultKind, fault};
 use stoq_runtime::config::Loaded;
 use stoq_runtime::config::flags::Flag;
 use stoq_runtime::shutdown::Shutdown;
@@ -15,9 +16,9 @@ use super::scan::{connectors, intake_settings};
 use crate::cli::{CommonArgs, ConnectorArgs, ProviderArgs, RouteArgs, RunArgs, WorkerArgs, place_flags};
 use crate::exit::{Exit, UsageError};
 use crate::http;
-use crate::pipeline::{self, Parts, Source, Until};
+use crate::pipeline::{self, Parts, Sink, Source, Until};
 use crate::trace;
-use crate::watch::Watch;
+use crate::watch::{Watch, within};
 use crate::wiring::base::Base;
 use crate::wiring::{app, backends, config};
 
@@ -111,8 +112,8 @@ async fn finish(parts: Parts<'_>, shutdown: &Shutdown) -> Result<Exit> {
 
 async fn work(parts: Parts<'_>, takers: &[&str], shutdown: &Shutdown) -> Result<Exit> {
     let base = parts.base;
-    let watch = Watch::start(base, takers, shutdown);
-    if !base.ready(takers, shutdown).await? {
+    let watch = Watch::start(base, takers, &parts.sinks, shutdown);
+    if !base.ready(takers, shutdown).await? || !sinks_usable(&parts.sinks, shutdown).await? {
         base.close().await;
         return Ok(Exit::Clean);
     }
@@ -134,6 +135,31 @@ async fn work(parts: Parts<'_>, takers: &[&str], shutdown: &Shutdown) -> Result<
     }
     tracing::info!("ended");
     Ok(Exit::Clean)
+}
+
+/// Asks each sink once. One that is away is waited for by its connector alone; `false` if `shutdown` came first.
+///
+/// # Errors
+/// One needs an operator: better said now than when responses pile up.
+async fn sinks_usable(sinks: &[Sink], shutdown: &Shutdown) -> Result<bool> {
+    for Sink { name, connector, .. } in sinks {
+        let asked = tokio::select! {
+            biased;
+            () = shutdown.draining() => return Ok(false),
+            asked = within(connector.check()) => asked,
+        };
+        match asked {
+            Ok(()) => {}
+            Err(fault) if fault.kind == FaultKind::Misconfigured => {
+                return Err(UsageError(format!("connector {name} cannot be used: {}", fault::chain(&fault))).into());
+            }
+            Err(fault) => {
+                let error = fault::chain(&fault);
+                tracing::warn!(connector = name, error, "its sink is away; its responses wait, others go on");
+            }
+        }
+    }
+    Ok(true)
 }
 
 fn no_connector() -> anyhow::Error {

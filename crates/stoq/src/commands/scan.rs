@@ -14,6 +14,7 @@ use stoq_api::scanner::PluginKind;
 use stoq_api::{Fault, FaultKind, RequestMeta};
 use stoq_connectors::Context;
 use stoq_connectors::common::Settings as FrameSettings;
+use stoq_connectors::common::options::{self, Backlog, Common};
 use stoq_engine::intake::IntakeSettings;
 use stoq_providers::filedir::{self, FileDir};
 use stoq_runtime::config::Loaded;
@@ -50,7 +51,11 @@ pub(crate) async fn run(args: ScanArgs, shutdown: &Shutdown) -> Result<Exit> {
     let mut sinks = vec![Sink {
         name: SOURCE.to_owned(),
         connector: show.clone(),
-        settings: FrameSettings { linger: Duration::ZERO, concurrency: 1, ..FrameSettings::default() },
+        common: Common {
+            settings: FrameSettings { linger: Duration::ZERO, concurrency: 1, ..FrameSettings::default() },
+            route: Arc::default(),
+            backlog: Backlog::default(),
+        },
     }];
     if named {
         sinks.extend(connectors(&base)?);
@@ -105,9 +110,10 @@ pub(crate) fn connectors(base: &Base) -> Result<Vec<Sink>> {
     for component in settings.active(PluginKind::Connector) {
         let Some(registration) = registry.iter().find(|r| r.info.name == component.kind) else { continue };
         let context = Context { name: component.name.clone(), queues: Arc::clone(&queues) };
-        let connector = (registration.build)(&component.options.0, &context)
-            .map_err(|e| UsageError(format!("connector {}: {e}", component.name)))?;
-        sinks.push(Sink { name: component.name, connector, settings: FrameSettings::default() });
+        let wrong = |e| UsageError(format!("connector {}: {e}", component.name));
+        let (common, own) = options::split(&component.options.0).map_err(wrong)?;
+        let connector = (registration.build)(&own, &context).map_err(wrong)?;
+        sinks.push(Sink { name: component.name, connector, common });
     }
     Ok(sinks)
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use stoq_api::queue::{Depth, Queue};
 use stoq_api::scanner::PluginKind;
 use stoq_api::{Fault, FaultKind, Timestamp, fault};
+use stoq_connectors::common::spill::{Spill, Spilled};
 use stoq_engine::lanes::{DEAD, WORKERS};
 
 use super::dead::open;
@@ -26,15 +27,23 @@ pub(crate) async fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> 
     }
     rows.push(row("dead", &*lanes.dead, DEAD).await);
     let open = base.links.ledger.open_scans().await;
+    let mut spilled = Vec::new();
+    for connector in &connectors {
+        let count = Spill::new(&base.links.store, &connector.name).count().await;
+        spilled.push((connector.name.clone(), count));
+    }
     if args.json {
-        as_json(&rows, &open, out)?
+        as_json(&rows, &open, &spilled, out)?
     } else {
-        as_table(&rows, &open, out)?
+        as_table(&rows, &open, &spilled, out)?
     }
     base.close().await;
     let failed = open.is_err() || rows.iter().any(|(_, depth)| depth.as_ref().is_err_and(|fault| !not_told(fault)));
     Ok(if failed { Exit::Failed } else { Exit::Clean })
 }
+
+/// What lies in the payload store for each connector.
+type SpilledRow = (String, Result<Spilled, Fault>);
 
 type Row = (String, Result<Depth, Fault>);
 
@@ -51,7 +60,7 @@ fn age(depth: &Depth) -> Option<u64> {
     depth.oldest.map(|oldest| Timestamp::now().0.saturating_sub(oldest.0) / 1_000_000)
 }
 
-fn as_json(rows: &[Row], open: &Result<u64, Fault>, out: &mut dyn Write) -> Result<()> {
+fn as_json(rows: &[Row], open: &Result<u64, Fault>, spilled: &[SpilledRow], out: &mut dyn Write) -> Result<()> {
     let lanes: Map<String, Value> = rows
         .iter()
         .map(|(name, depth)| {
@@ -67,11 +76,21 @@ fn as_json(rows: &[Row], open: &Result<u64, Fault>, out: &mut dyn Write) -> Resu
         Ok(open) => json!(open),
         Err(fault) => json!({ "error": fault::chain(fault) }),
     };
-    writeln!(out, "{}", json!({ "lanes": lanes, "open_scans": open }))?;
+    let spilled: Map<String, Value> = spilled
+        .iter()
+        .map(|(name, count)| {
+            let value = match count {
+                Ok(Spilled { objects, messages }) => json!({ "objects": objects, "messages": messages }),
+                Err(fault) => json!({ "error": fault::chain(fault) }),
+            };
+            (name.clone(), value)
+        })
+        .collect();
+    writeln!(out, "{}", json!({ "lanes": lanes, "open_scans": open, "spilled": spilled }))?;
     Ok(())
 }
 
-fn as_table(rows: &[Row], open: &Result<u64, Fault>, out: &mut dyn Write) -> Result<()> {
+fn as_table(rows: &[Row], open: &Result<u64, Fault>, spilled: &[SpilledRow], out: &mut dyn Write) -> Result<()> {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max("open scans".len());
     writeln!(out, "{:width$}  {:>10}  {:>10}  {:>12}", "lane", "waiting", "held", "oldest")?;
     for (name, depth) in rows {
@@ -86,6 +105,15 @@ fn as_table(rows: &[Row], open: &Result<u64, Fault>, out: &mut dyn Write) -> Res
     match open {
         Ok(open) => writeln!(out, "{:width$}  {open:>10}", "open scans")?,
         Err(fault) => writeln!(out, "{:width$}  {}", "open scans", fault::chain(fault))?,
+    }
+    for (name, count) in spilled {
+        match count {
+            Ok(Spilled { objects: 0, .. }) => {}
+            Ok(Spilled { objects, messages }) => {
+                writeln!(out, "spilled for {name}: {messages} messages in {objects} objects of the payload store")?;
+            }
+            Err(fault) => writeln!(out, "spilled for {name}: {}", fault::chain(fault))?,
+        }
     }
     Ok(())
 }

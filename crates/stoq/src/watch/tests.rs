@@ -46,7 +46,47 @@ fn surroundings(broker: &Arc<Moody>) -> Surroundings {
         links: Arc::new(links),
         brokers: vec![("main".to_owned(), broker)],
         subscriptions: vec!["out".to_owned()],
+        sinks: Vec::new(),
+        delivered: Arc::default(),
+        blocking: Arc::default(),
+        gate: Gate::new(),
     }
+}
+
+/// A sink that is there, or away.
+struct Shy(AtomicU8);
+
+#[async_trait]
+impl Connector for Shy {
+    async fn deliver(&self, _: &[stoq_api::plugin::Item]) -> Result<Vec<stoq_api::plugin::Verdict>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            _ => Err(Fault::new(FaultKind::Unavailable, "no route")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_is_away_is_named_and_no_reason_to_be_unready() {
+    let mut around = surroundings(&Arc::default());
+    let sinks = [Arc::new(Shy(AtomicU8::new(1))), Arc::new(Shy(AtomicU8::new(1)))];
+    let named = ["a", "b"].into_iter().zip(&sinks);
+    around.sinks = named.map(|(name, sink)| (name.to_owned(), Arc::clone(sink) as Arc<dyn Connector>)).collect();
+    around.check().await;
+    let answer = around.health.ready();
+    assert!(!answer.ok && answer.text.contains("sinks: none could be used"), "{answer:?}");
+    sinks[0].0.store(0, Ordering::Relaxed);
+    around.check().await;
+    let answer = around.health.ready();
+    assert!(answer.ok && answer.text.contains("connector b: no route"), "{answer:?}");
+    sinks[0].0.store(1, Ordering::Relaxed);
+    around.check().await;
+    let answer = around.health.ready();
+    assert!(answer.ok && answer.text.contains("connector a: no route"), "one was there since the start: {answer:?}");
 }
 
 /// Waits until readiness is `ok`, and returns what is said.
@@ -85,4 +125,37 @@ async fn not_ready_while_something_is_away() {
     shutdown.drain();
     watch.await.unwrap();
     assert!(around.health.ready().text.contains("process: ending"));
+}
+
+#[tokio::test]
+async fn the_gate_is_shut_while_a_connector_that_blocks_is_behind() {
+    let around = surroundings(&Arc::default());
+    let limits = Backlog { messages: Some(2), ..Backlog::default() };
+    *around.blocking.lock() = vec![("out".to_owned(), limits, false)];
+    let results = &around.links.lanes.results;
+    results.declare(&["out"]).await.unwrap();
+    let roots = around.gate.before(Arc::new(MemoryQueue::new("roots")));
+    roots.declare(&["w"]).await.unwrap();
+    let mut taken = roots.subscribe("w", stoq_api::queue::Prefetch { messages: 1 }).await.unwrap();
+    let message = |id: &str| stoq_api::queue::Message::new(id, "");
+    roots.publish(vec![message("root")]).await.unwrap();
+    results.publish(vec![message("a"), message("b"), message("c")]).await.unwrap();
+    around.block().await;
+    let mut next = tokio_test_poll(taken.next());
+    assert!(next.as_mut().await.is_none(), "three wait where two may");
+    drop(next);
+    let mut delivered = results.subscribe("out", stoq_api::queue::Prefetch { messages: 10 }).await.unwrap();
+    for left in [2, 1] {
+        delivered.next().await.unwrap().unwrap().ack().await.unwrap();
+        around.block().await;
+        let mut next = tokio_test_poll(taken.next());
+        assert_eq!(next.as_mut().await.is_some(), left == 1, "open again at half of the limit");
+    }
+}
+
+/// What a future gives within a moment, if it does.
+fn tokio_test_poll<'a, T: 'a>(
+    future: impl Future<Output = T> + Send + 'a,
+) -> std::pin::Pin<Box<dyn Future<Output = Option<T>> + Send + 'a>> {
+    Box::pin(async { timeout(Duration::from_millis(200), future).await.ok() })
 }

@@ -18,6 +18,7 @@ use stoq_runtime::config::{Component, DEFAULT_TENANT, Settings, Tenant};
 use stoq_sqlite::{Sqlite, SqliteOptions};
 use stoq_stores::{FileStore, FileStoreOptions};
 
+use super::gate::Gate;
 use super::registry;
 use crate::exit::UsageError;
 
@@ -54,14 +55,14 @@ pub(crate) fn in_memory(dir: &Path) -> Result<Backends> {
 }
 
 /// As `[fleet]` says; what it does not name lies in the data directory `dir`.
-pub(crate) fn configured(settings: &Settings, brokers: &Brokers, dir: &Path) -> Result<Backends> {
+pub(crate) fn configured(settings: &Settings, brokers: &Brokers, dir: &Path, gate: &Gate) -> Result<Backends> {
     let file = DataFile { dir, open: OnceCell::new() };
     let broker = one(settings, PluginKind::Queue);
     let ledger = one(settings, PluginKind::Ledger);
     let coupled = broker.is_none() && ledger.is_none();
     let lanes = match broker {
-        Some(component) => lanes(settings, &*brokers.open(&component.name)?),
-        None => file.lanes(settings)?,
+        Some(component) => lanes(settings, &*brokers.open(&component.name)?, gate),
+        None => file.lanes(settings, gate)?,
     };
     if coupled && settings.run.tenants.is_some() {
         let text = "run.tenants binds workers of a fleet to some tenants: alone, `stoq run` has to scan what it takes";
@@ -127,7 +128,7 @@ impl DataFile<'_> {
         self.open.get().context("the data file was opened and is gone")
     }
 
-    fn lanes(&self, settings: &Settings) -> Result<Lanes> {
+    fn lanes(&self, settings: &Settings, gate: &Gate) -> Result<Lanes> {
         let sqlite = self.sqlite()?;
         let lane = |name: &str, bound: Option<u64>| -> Arc<dyn Queue> {
             match bound {
@@ -135,16 +136,21 @@ impl DataFile<'_> {
                 None => Arc::new(sqlite.queue(name)),
             }
         };
-        Ok(lanes_of(settings, ROOTS_ON_DISK, lane))
+        Ok(lanes_of(settings, ROOTS_ON_DISK, gate, lane))
     }
 }
 
-fn lanes(settings: &Settings, broker: &dyn Broker) -> Lanes {
-    lanes_of(settings, settings.fleet.root_backlog, |name, bound| broker.lane(name, LaneOptions { bound }))
+fn lanes(settings: &Settings, broker: &dyn Broker, gate: &Gate) -> Lanes {
+    lanes_of(settings, settings.fleet.root_backlog, gate, |name, bound| broker.lane(name, LaneOptions { bound }))
 }
 
 /// Opens the lanes of all tenants and what they share. A tenant's roots wait up to its own bound, or else `root_backlog`.
-fn lanes_of(settings: &Settings, root_backlog: u64, open: impl Fn(&str, Option<u64>) -> Arc<dyn Queue>) -> Lanes {
+fn lanes_of(
+    settings: &Settings,
+    root_backlog: u64,
+    gate: &Gate,
+    open: impl Fn(&str, Option<u64>) -> Arc<dyn Queue>,
+) -> Lanes {
     let taken = |name: &str| settings.run.tenants.as_ref().is_none_or(|all| all.iter().any(|taken| taken == name));
     let of = |name: &str, tenant: &Tenant| {
         let own = (name != DEFAULT_TENANT).then_some(name);
@@ -153,7 +159,7 @@ fn lanes_of(settings: &Settings, root_backlog: u64, open: impl Fn(&str, Option<u
             weight: tenant.weight,
             taken: taken(name),
             children: open(&TaskLane::Children.name(own), None),
-            roots: open(&TaskLane::Roots.name(own), Some(tenant.root_backlog.unwrap_or(root_backlog))),
+            roots: gate.before(open(&TaskLane::Roots.name(own), Some(tenant.root_backlog.unwrap_or(root_backlog)))),
         }
     };
     let plain = settings.tenants.get(DEFAULT_TENANT).cloned().unwrap_or_default();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use stoq_api::queue::{PartState, Queue};
+use stoq_api::scanner::PluginKind;
 use stoq_api::{Fault, FaultKind, fault};
 use stoq_engine::lanes::{DEAD, WORKERS};
 use stoq_engine::{Lanes, Links, Settings as EngineSettings};
@@ -16,6 +17,7 @@ use stoq_runtime::health::Health;
 use stoq_runtime::shutdown::Shutdown;
 
 use super::backends::{self, Backends, Brokers};
+use super::gate::Gate;
 use super::open::Opener;
 use crate::exit::UsageError;
 
@@ -38,6 +40,8 @@ pub(crate) struct Base {
     pub(crate) lasting: bool,
     /// What probes are told.
     pub(crate) health: Health,
+    /// Shut while workers are to take no new roots.
+    pub(crate) gate: Gate,
 }
 
 impl Base {
@@ -55,8 +59,9 @@ impl Base {
             format!("cannot make the data directory {}; another can be named with --data-dir", dir.display())
         })?;
         let brokers = Brokers::new(&loaded.settings);
-        let backends = backends::configured(&loaded.settings, &brokers, &dir)?;
-        Ok(Self::new(loaded, brokers, backends, &dir, true))
+        let gate = Gate::new();
+        let backends = backends::configured(&loaded.settings, &brokers, &dir, &gate)?;
+        Ok(Self { gate, ..Self::new(loaded, brokers, backends, &dir, true) })
     }
 
     fn new(loaded: Loaded, brokers: Brokers, backends: Backends, dir: &Path, lasting: bool) -> Self {
@@ -70,6 +75,7 @@ impl Base {
             dir: dir.to_owned(),
             lasting,
             health: Health::default(),
+            gate: Gate::new(),
         }
     }
 
@@ -116,6 +122,11 @@ impl Base {
             }
         }
         Ok(())
+    }
+
+    /// Names of the connectors that take responses, wherever they run.
+    pub(crate) fn takers(&self) -> Vec<String> {
+        self.loaded.settings.active(PluginKind::Connector).into_iter().map(|component| component.name).collect()
     }
 
     /// Gives back what is held and closes connections.

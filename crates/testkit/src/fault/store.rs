@@ -36,6 +36,22 @@ impl Store for FaultyStore {
         self.plan.run("store.keep", self.inner.keep(name, content)).await
     }
 
+    async fn shelve(&self, name: &str, content: &Content) -> Result<(), Fault> {
+        self.plan.run("store.shelve", self.inner.shelve(name, content)).await
+    }
+
+    async fn shelved(&self, name: &str) -> Result<ByteStream, Fault> {
+        self.plan.run("store.shelved", self.inner.shelved(name)).await
+    }
+
+    async fn shelf(&self, area: &str, most: usize) -> Result<Vec<String>, Fault> {
+        self.plan.run("store.shelf", self.inner.shelf(area, most)).await
+    }
+
+    async fn unshelve(&self, name: &str) -> Result<(), Fault> {
+        self.plan.run("store.unshelve", self.inner.unshelve(name)).await
+    }
+
     async fn days(&self) -> Result<Vec<u32>, Fault> {
         self.plan.run("store.days", self.inner.days()).await
     }

@@ -1,0 +1,159 @@
+//! Connectors of a fleet on a real broker: one that is away holds up only itself, falls back on the payload store, and
+//! catches up; what one refuses stays its own; killed again and again, they deliver everything once.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on is to stop")]
+
+#[path = "support/fleet.rs"]
+mod fleet;
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+use stoq_testkit::services::Process;
+
+use crate::fleet::{Fleet, Kind, ends_well, stops_well};
+use crate::support::{files, stoq, text, until};
+
+/// Files that are scanned.
+const FILES: usize = 200;
+/// Times that connectors are killed.
+const KILLS: usize = 20;
+
+/// A connector `NAME` into the folder of that name.
+fn filedir(dir: &Path, name: &str, more: &str) -> String {
+    format!("[connectors.{name}.filedir]\nresults_dir = \"{}\"\n{more}\n", text(&dir.join(name)))
+}
+
+/// Responses that lie in a folder, by their scans.
+fn scans(dir: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    entries.flatten().map(|e| e.file_name().into_string().unwrap()).filter(|name| !name.starts_with('.')).collect()
+}
+
+async fn scan_all(fleet: &mut Fleet, from: usize, to: usize) {
+    let source = fleet.path(&format!("in-{from}"));
+    std::fs::create_dir(&source).unwrap();
+    for n in from..to {
+        // Some responses are too large for a message.
+        let name = format!("{n:04}{}", if n % 10 == 0 { ".zip" } else { ".txt" });
+        let members: Vec<_> = (0..80).map(|m| (format!("member-{m}-{n}"), format!("{n} {m}").into_bytes())).collect();
+        let bytes = if n % 10 == 0 { files::zip(&members) } else { format!("text {n}").into_bytes() };
+        files::write(&source, &name, &bytes);
+    }
+    let provider = format!("providers.in.filedir.source_dir={}", text(&source));
+    ends_well("the provider", fleet.role("provider", &["--set", &provider])).await;
+}
+
+fn spilled(fleet: &Fleet, name: &str) -> u64 {
+    let status = fleet.command(&["status", "--json"]).expect(0).response();
+    status["spilled"][name]["messages"].as_u64().unwrap()
+}
+
+/// A sink that is away during the whole run, beside one that works.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_away_holds_up_only_itself_and_catches_up() {
+    let mut fleet = Fleet::start(Kind::RabbitMq, |_| String::new()).await;
+    let dir = fleet.path("");
+    let slow = "max_backlog = 3\non_backlog = \"spill\"\nprefetch = 4\nbatch_items = 5\nretry_most = \"2 s\"";
+    let only_zips = "when = { filename = [\"*.zip\"] }";
+    let more = [filedir(&dir, "slow", slow), filedir(&dir, "choosy", only_zips)].concat();
+    let configuration = std::fs::read_to_string(fleet.configuration()).unwrap();
+    std::fs::write(fleet.configuration(), configuration + &more).unwrap();
+    fleet.command(&["setup"]).expect(0);
+
+    let worker = fleet.role("worker", &["--slots", "1"]);
+    let connector = fleet.role("connector", &[]);
+    until("the connectors made their folders", || dir.join("slow").is_dir());
+    // The disk of one sink is away: nothing can be written below a file.
+    std::fs::remove_dir_all(dir.join("slow")).unwrap();
+    files::write(&dir, "slow", b"not a directory");
+    scan_all(&mut fleet, 0, FILES).await;
+    until("the sink that works has everything", || fleet.response_count() == FILES);
+    let chosen = FILES / 10;
+    until("the one with conditions has its share", || scans(&dir.join("choosy")).len() == chosen);
+    until("the one that is behind falls back on the store", || spilled(&fleet, "slow") >= 5);
+
+    // Nothing of it is lost by clean-ups, and other connectors get none of it again.
+    assert!(fleet.command(&["gc", "--max-wait", "1 d"]).expect(0).out.starts_with("0 days"));
+    std::fs::remove_file(dir.join("slow")).unwrap();
+    until("it caught up by itself", || scans(&dir.join("slow")).len() == FILES && spilled(&fleet, "slow") == 0);
+    assert_eq!(scans(&dir.join("slow")), scans(&dir.join("out")));
+    let same = |scan: &String| {
+        std::fs::read(dir.join("slow").join(scan)).unwrap() == std::fs::read(dir.join("out").join(scan)).unwrap()
+    };
+    assert!(scans(&dir.join("out")).iter().all(same), "responses come back as they were");
+    until("nothing is left", || fleet.is_idle());
+    assert_eq!(scans(&dir.join("choosy")).len(), chosen);
+    stops_well("the worker", worker).await;
+    stops_well("the connector", connector).await;
+    assert!(fleet.command(&["dead", "list", "--json"]).expect(0).out.is_empty());
+}
+
+/// What was put aside is delivered by hand, however often that is interrupted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_put_aside_is_replayed_by_hand() {
+    let mut fleet = Fleet::start(Kind::RabbitMq, |_| String::new()).await;
+    let dir = fleet.path("");
+
+    let slow = "max_backlog = 2\non_backlog = \"spill\"\nunspill = false\nprefetch = 3\nbatch_items = 2";
+    let configuration = std::fs::read_to_string(fleet.configuration()).unwrap();
+    std::fs::write(fleet.configuration(), configuration + &filedir(&dir, "slow", slow)).unwrap();
+    fleet.command(&["setup"]).expect(0);
+    let worker = fleet.role("worker", &["--slots", "1"]);
+    let connector = fleet.role("connector", &[]);
+    until("the connectors made their folders", || dir.join("slow").is_dir());
+    std::fs::remove_dir_all(dir.join("slow")).unwrap();
+    files::write(&dir, "slow", b"not a directory");
+    scan_all(&mut fleet, 0, FILES).await;
+    until("the sink that works has everything", || fleet.response_count() == FILES);
+    until("the other one put things aside", || spilled(&fleet, "slow") >= 5);
+    std::fs::remove_file(dir.join("slow")).unwrap();
+    until("what was on the lane is delivered", || fleet.is_idle());
+    assert!(spilled(&fleet, "slow") >= 5, "it does not take anything back by itself");
+    let before = scans(&dir.join("slow")).len();
+    let (configuration, own) = (fleet.configuration(), fleet.path("replay"));
+    let args = ["connector", "replay", "slow", "--config-file", text(&configuration), "--data-dir", text(&own)];
+    let mut cut = Process::spawn(stoq(&args), &own.with_extension("log"));
+    until("a replay has begun", || scans(&dir.join("slow")).len() > before || cut.exited().is_some());
+    cut.kill();
+    let replayed = fleet.command(&["connector", "replay", "slow"]).expect(0);
+    assert!(replayed.out.contains(" 0 left"), "{}", replayed.out);
+    assert_eq!(scans(&dir.join("slow")), scans(&dir.join("out")));
+    assert_eq!(spilled(&fleet, "slow"), 0);
+    let unknown = fleet.command(&["connector", "replay", "slwo"]).expect(2);
+    assert!(unknown.err.contains("no connector is called"), "{}", unknown.err);
+    stops_well("the worker", worker).await;
+    stops_well("the connector", connector).await;
+}
+
+/// Killed in the middle of deliveries, twenty times.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_connectors_deliver_everything_once() {
+    let mut fleet = Fleet::start(Kind::RabbitMq, |_| String::new()).await;
+    fleet.command(&["setup"]).expect(0);
+    let worker = fleet.role("worker", &["--slots", "1"]);
+    scan_all(&mut fleet, 0, FILES).await;
+    until("all scans are done", || {
+        let status = fleet.command(&["status", "--json"]).expect(0).response();
+        status["open_scans"] == 0 && status["lanes"]["roots"]["waiting"] == 0 && status["lanes"]["roots"]["held"] == 0
+    });
+    for kill in 0..KILLS {
+        let before = fleet.response_count();
+        let mut connector = fleet.role("connector", &["--set", "connectors.out.filedir.batch_items=3"]);
+        let wanted = (before + 1 + kill % 5).min(FILES);
+        until("some are delivered", || fleet.response_count() >= wanted);
+        connector.kill();
+    }
+    let connector = fleet.role("connector", &[]);
+    until("everything is delivered", || fleet.response_count() == FILES && fleet.is_idle());
+    let names: BTreeSet<String> = fleet.responses().iter().map(name_of).collect();
+    assert_eq!(names.len(), FILES, "each file once");
+    stops_well("the worker", worker).await;
+    stops_well("the connector", connector).await;
+    assert!(fleet.command(&["dead", "list", "--json"]).expect(0).out.is_empty());
+}
+
+fn name_of(response: &Value) -> String {
+    response["results"][0]["payload_meta"]["extra_data"]["filename"].as_str().unwrap().to_owned()
+}
