@@ -32,6 +32,14 @@ const NPM: &[NpmProgram] = &[NpmProgram { name: "azurite", version: "3.35.0" }];
 /// Kafka's folder, and the description whose dependencies are put there: the project's own jars.
 const KAFKA: &str = "kafka-4.4.0";
 const KAFKA_DESCRIPTION: &str = include_str!("kafka.xml");
+/// Search engines: the builds that both projects publish for the tests of plugins. OpenSearch 3 needs Java 21.
+const ELASTICSEARCH: &str = "org.elasticsearch.distribution.integ-test-zip:elasticsearch:8.19.21:zip";
+const OPENSEARCH: [(&str, u32); 2] = [
+    ("org.opensearch.distribution.integ-test-zip:opensearch:3.6.0:zip", 21),
+    ("org.opensearch.distribution.integ-test-zip:opensearch:2.19.6:zip", 11),
+];
+/// Where systems keep their Javas.
+const JAVAS: &str = "/usr/lib/jvm";
 /// Google's in-memory Pub/Sub with what it lacks, in this crate's folder `pstest`. The last number counts our changes.
 const PSTEST: &str = "pstest-2.8.1-1";
 const PSTEST_FILES: [(&str, &str); 3] = [
@@ -60,6 +68,13 @@ pub(crate) fn install() -> Result<()> {
         let into = cache.join(format!("{}-{}", program.name, program.version));
         once(&into, |folder| fetch(program, folder))?;
     }
+    let open = OPENSEARCH.iter().find(|(_, java)| has_java(*java)).map_or(OPENSEARCH[1].0, |(artifact, _)| artifact);
+    for artifact in [ELASTICSEARCH, open] {
+        // group:name:version:type
+        let mut words = artifact.split(':').skip(1);
+        let folder = format!("{}-{}", words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        once(&cache.join(&folder), |into| fetch_search(artifact, &folder, into))?;
+    }
     once(&cache.join(KAFKA), fetch_kafka)
 }
 
@@ -69,6 +84,36 @@ pub(crate) fn go_program(name: &str) -> Result<PathBuf> {
     let folder = cache()?.join(format!("{}-{}", program.name, program.version));
     once(&folder, |folder| build(program, folder))?;
     Ok(folder.join(program.package.rsplit('/').next().unwrap_or(name)))
+}
+
+/// Whether there is a Java of at least that version, as `stoq_testkit::services::Search` looks for it.
+fn has_java(least: u32) -> bool {
+    let homes = fs::read_dir(JAVAS).into_iter().flatten().flatten();
+    let versions = homes.filter_map(|home| {
+        let release = fs::read_to_string(home.path().join("release")).ok()?;
+        let version = release.lines().find_map(|line| line.strip_prefix("JAVA_VERSION=\""))?.to_owned();
+        version.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok()
+    });
+    versions.into_iter().any(|version| version >= least)
+}
+
+fn fetch_search(artifact: &str, name: &str, folder: &Path) -> Result<()> {
+    say(&format!("fetching {name}, once"));
+    let mut maven = Command::new("mvn");
+    maven
+        .args(["-B", "-q", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack"])
+        .args([&format!("-Dartifact={artifact}"), "-DoutputDirectory=."])
+        .current_dir(folder);
+    run(maven, MAVEN_ADVICE)?;
+    // Without a project, this is where Maven notes what it has unpacked.
+    fs::remove_dir_all(folder.join("${project.basedir}")).context("cannot remove what Maven left behind")?;
+    // What was unpacked is one folder of that name, and is to be the folder itself.
+    let inner = folder.join(name);
+    for entry in fs::read_dir(&inner).with_context(|| format!("{name} is not in its archive"))? {
+        let entry = entry?;
+        fs::rename(entry.path(), folder.join(entry.file_name()))?;
+    }
+    fs::remove_dir(&inner).with_context(|| format!("cannot remove {}", inner.display()))
 }
 
 /// Where programs are kept: `stoq` in the user's cache.

@@ -1,4 +1,4 @@
-//! Where responses go: standard output, files.
+//! Where responses go: standard output, files, search engines.
 //!
 //! One folder a connector; each turns a batch of responses into verdicts, item by item, and nothing else. `common` holds
 //! the frame that runs any of them over a result lane, with batches, retries, acknowledgements and the dead lane.
@@ -12,6 +12,7 @@ use stoq_api::plugin::{Connector, Decorator};
 use stoq_api::scanner::{BuildError, PluginInfo};
 
 pub mod common;
+mod elasticsearch;
 pub mod filedir;
 mod files;
 #[doc(hidden)]
@@ -70,7 +71,7 @@ pub struct Context {
 
 /// All built-in connectors, by name.
 pub fn registry() -> Vec<ConnectorRegistration> {
-    let mut all = vec![filedir::registration(), files::registration(), splunk::registration(), stdout::registration()];
+    let mut all = vec![elasticsearch::registration(), filedir::registration(), files::registration(), splunk::registration(), stdout::registration()];
     #[cfg(feature = "jinja")]
     all.push(jinja::registration());
     all.extend(queue::registrations());

@@ -6,11 +6,12 @@ use super::scan::Scan;
 use super::write::{Object, list};
 
 /// Members that a document has of its own. A payload's member of such a name would be there twice.
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
     "@timestamp",
     "scan_id",
     "tenant",
     "source",
+    "name",
     "complete",
     "replay_of",
     "root",
@@ -43,6 +44,7 @@ pub(super) fn members(scan: &Scan<'_>, place: usize, object: &mut Object<'_>) {
     object.value("scan_id", &scan.scan_id);
     object.maybe("tenant", scan.tenant.as_deref());
     object.maybe("source", scan.source.as_deref());
+    object.maybe("name", node.name.as_deref());
     for name in ["complete", "replay_of"] {
         if let Some(json) = scan.shared(name, place) {
             object.raw(name, json);

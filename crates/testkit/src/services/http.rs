@@ -13,13 +13,26 @@ pub(super) async fn ask(
     target: &str,
     headers: &[(&str, String)],
 ) -> io::Result<(u16, Vec<u8>)> {
+    ask_with(port, method, target, headers, &[]).await
+}
+
+/// The same with a body.
+pub(super) async fn ask_with(
+    port: u16,
+    method: &str,
+    target: &str,
+    headers: &[(&str, String)],
+    body: &[u8],
+) -> io::Result<(u16, Vec<u8>)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-    let mut request = format!("{method} {target} HTTP/1.0\r\nhost: 127.0.0.1:{port}\r\ncontent-length: 0\r\n");
+    let mut request = format!("{method} {target} HTTP/1.0\r\nhost: 127.0.0.1:{port}\r\n");
+    request.push_str(&format!("content-length: {}\r\n", body.len()));
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
     request.push_str("\r\n");
     stream.write_all(request.as_bytes()).await?;
+    stream.write_all(body).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     let broken = || io::Error::new(io::ErrorKind::InvalidData, "no HTTP answer");

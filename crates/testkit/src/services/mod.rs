@@ -11,7 +11,6 @@ mod cached;
 mod gcs;
 #[cfg(feature = "hec")]
 pub mod hec;
-#[cfg(feature = "buckets")]
 mod http;
 mod kafka;
 mod past;
@@ -22,6 +21,7 @@ mod proxy;
 mod pubsub;
 mod rabbitmq;
 mod redis;
+mod search;
 mod service;
 mod tls;
 #[cfg(feature = "buckets")]
@@ -41,6 +41,7 @@ pub use proxy::Proxy;
 pub use pubsub::PubSub;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions};
 pub use redis::{Redis, RedisCluster, RedisOptions};
+pub use search::{Search, SearchOptions};
 pub use service::{Place, Service};
 pub use tls::{Authority, Identity};
 #[cfg(feature = "buckets")]
