@@ -92,7 +92,7 @@ fn members(flavour: Flavour) -> Map<String, Value> {
         "scan": object(json!({
             "payloads": { "type": "integer" }, "cut": boolean(), "request": kept(), "decorators": kept(), "findings": kept(),
         })),
-        "unindexed": kept(),
+        "unindexed": unindexed(),
     });
     extend(&mut fields, more);
     fields
@@ -106,6 +106,13 @@ fn extend(fields: &mut Map<String, Value>, more: Value) {
 
 fn errors() -> Value {
     object(json!({ "error": { "type": "text" }, "plugin_name": keyword(), "payload_id": keyword() }))
+}
+
+/// What an index did not take: kept, and found by the reason.
+fn unindexed() -> Value {
+    object(json!({
+        "reason": keyword(), "workers": kept(), "payload_meta": kept(), "results": kept(), "request_meta": kept(),
+    }))
 }
 
 fn engine() -> Value {
@@ -140,7 +147,7 @@ fn response(flavour: Flavour) -> Map<String, Value> {
         "findings": object(json!({ "kind": keyword(), "plugin": keyword(), "detail": { "type": "text" } })),
         "decorators": kept(),
         "engine": engine(),
-        "unindexed": kept(),
+        "unindexed": unindexed(),
     });
     extend(&mut fields, more);
     fields
