@@ -39,8 +39,11 @@ const ALL: &[&str] = &["stoq", "xtask"];
 
 /// Development dependencies beyond the test kit, each with a reason: the engine settles over real implementations, and the
 /// provider of queues reads one.
-const TEST_ONLY: &[(&str, &[&str])] =
-    &[("stoq-engine", &["stoq-memory", "stoq-sqlite"]), ("stoq-providers", &["stoq-memory"])];
+const TEST_ONLY: &[(&str, &[&str])] = &[
+    ("stoq-engine", &["stoq-memory", "stoq-sqlite"]),
+    ("stoq-providers", &["stoq-memory"]),
+    ("stoq-connectors", &["stoq-memory"]),
+];
 
 /// Runs all checks and reports everything that is wrong at once.
 pub(crate) fn run(root: &Path) -> Result<()> {

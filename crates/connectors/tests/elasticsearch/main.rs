@@ -14,19 +14,25 @@ use serde_json::{Value, json};
 use stoq_api::plugin::{Connector, Verdict};
 use stoq_api::queue::PartState;
 use stoq_testkit::services::{Search, SearchOptions};
+use tokio::sync::Mutex;
 
 /// Documents that are delivered while the server is killed.
 const DOCUMENTS: usize = 50_000;
 const RESPONSES: usize = DOCUMENTS / PAYLOADS;
 const INDEX: &str = "stoq-2026.01";
 
+/// One server at a time: each has a heap and a start that a small machine feels.
+static TURN: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn elasticsearch_has_each_document_once() {
+    let _turn = TURN.lock().await;
     all(Search::elasticsearch(SearchOptions::default()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn opensearch_has_each_document_once() {
+    let _turn = TURN.lock().await;
     all(Search::opensearch(SearchOptions::default()).await).await;
 }
 

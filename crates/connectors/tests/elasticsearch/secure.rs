@@ -17,6 +17,7 @@ fn options(search: &Search, user: &str, password: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_write_is_told_from_who_may_not() {
+    let _turn = crate::TURN.lock().await;
     let search = Search::elasticsearch(SearchOptions { security: true, ..SearchOptions::default() }).await;
     let admin = connector(options(&search, "admin", Search::PASSWORD));
     // It listens before it knows its users.
