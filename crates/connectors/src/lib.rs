@@ -71,7 +71,13 @@ pub struct Context {
 
 /// All built-in connectors, by name.
 pub fn registry() -> Vec<ConnectorRegistration> {
-    let mut all = vec![elasticsearch::registration(), filedir::registration(), files::registration(), splunk::registration(), stdout::registration()];
+    let mut all = vec![
+        elasticsearch::registration(),
+        filedir::registration(),
+        files::registration(),
+        splunk::registration(),
+        stdout::registration(),
+    ];
     #[cfg(feature = "jinja")]
     all.push(jinja::registration());
     all.extend(queue::registrations());

@@ -11,6 +11,7 @@ use stoq_api::Fault;
 use stoq_api::plugin::{Connector, Item};
 use stoq_api::queue::{Prefetch, Queue};
 use stoq_api::results::pack;
+use stoq_connectors::common::options::Backlog;
 use stoq_connectors::common::{DeadLetters, Frame, Settings};
 use stoq_memory::{MemoryQueue, MemoryStore};
 use stoq_testkit::NoQueues;
@@ -110,6 +111,9 @@ impl Fleet {
             store: Arc::new(MemoryStore::new()),
             dead: Arc::clone(&dead) as Arc<dyn DeadLetters>,
             settings: Settings { retry_most: Duration::from_secs(2), ..Settings::default() },
+            route: Arc::default(),
+            backlog: Backlog::default(),
+            lane: None,
         };
         let stop = CancellationToken::new();
         let source = lane.subscribe("out", Prefetch { messages: 64 }).await.unwrap();

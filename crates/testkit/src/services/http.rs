@@ -38,5 +38,22 @@ pub(super) async fn ask_with(
     let broken = || io::Error::new(io::ErrorKind::InvalidData, "no HTTP answer");
     let head = answer.windows(4).position(|w| w == b"\r\n\r\n").ok_or_else(broken)?;
     let status = answer.get(9..12).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok()).ok_or_else(broken)?;
-    Ok((status, answer.split_off(head + 4)))
+    let chunked = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = answer.split_off(head + 4);
+    Ok((status, if chunked { joined(&body).ok_or_else(broken)? } else { body }))
+}
+
+/// A body that came in chunks (RFC 9112, section 7.1), as some servers send it even to those who speak HTTP/1.0.
+fn joined(mut chunks: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line = chunks.windows(2).position(|w| w == b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&chunks[..line]).ok()?.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        let start = line + 2;
+        body.extend_from_slice(chunks.get(start..start + size)?);
+        chunks = chunks.get(start + size + 2..)?;
+    }
 }
