@@ -164,8 +164,11 @@ fn anew(mut task: Task, letter: &str) -> Task {
 
 #[cfg(test)]
 mod tests {
+    use stoq_api::plugin::Item;
+    use stoq_api::queue::Prefetch;
+
     use super::*;
-    use crate::dead::letter;
+    use crate::dead::{bury_response, letter};
 
     #[test]
     fn a_letter_reads_as_it_was_written() {
@@ -179,5 +182,42 @@ mod tests {
         assert!(read.original == original && read.at.is_some());
         assert_eq!(read.name, Letter::read(&message).name);
         assert_ne!(read.name, Letter::read(&letter(DeadKind::Task, "eve", "not JSON", &original)).name);
+    }
+
+    #[tokio::test]
+    async fn a_large_response_outlives_the_days_of_the_store_and_goes_with_its_letter() {
+        let queue = |name| -> Arc<dyn stoq_api::queue::Queue> { Arc::new(stoq_memory::MemoryQueue::new(name)) };
+        let plain = lanes::TenantLanes::plain(queue("children"), queue("roots"));
+        let lanes = lanes::Lanes::new(plain, [], queue("results"), queue("dead"));
+        lanes.declare(&["siem"]).await.unwrap();
+        let store = Arc::new(stoq_memory::MemoryStore::new());
+        let ledger = Arc::new(stoq_memory::MemoryLedger::new());
+        let links = Links::new(lanes, ledger, store, crate::Settings::default());
+        let item = Item { id: "scan".to_owned(), json: vec![b'7'; 100_000].into() };
+        let prefetch = Prefetch { messages: 10 };
+        let mut dead = links.lanes.dead.subscribe(lanes::DEAD, prefetch).await.unwrap();
+        // Two letters of the same response: what goes with one must leave the other whole.
+        let mut letters = Vec::new();
+        for _ in 0..2 {
+            bury_response(&links, "siem", "refused", &item).await.unwrap();
+            let delivery = dead.next().await.unwrap().unwrap();
+            assert!(delivery.message.body.is_empty());
+            letters.push(Letter::read(&delivery.message));
+            delivery.ack().await.unwrap();
+        }
+        for day in links.store.days().await.unwrap() {
+            links.store.drop_day(day).await.unwrap();
+        }
+        letters[0].let_go(&links).await.unwrap();
+        assert!(letters[0].body(&links).await.is_err());
+        assert_eq!(letters[1].body(&links).await.unwrap(), item.json);
+        replay(&links, &letters[1]).await.unwrap();
+        letters[1].let_go(&links).await.unwrap();
+        let mut results = links.lanes.results.subscribe("siem", prefetch).await.unwrap();
+        let message = results.next().await.unwrap().unwrap().message.clone();
+        assert_eq!((message.id.as_str(), message.header(ONLY)), ("scan", Some("siem")));
+        let stored = Stored::of(&message).unwrap().unwrap();
+        let pieces: Vec<_> = links.store.get(&stored.key).await.unwrap().map(|piece| piece.unwrap()).collect().await;
+        assert_eq!(pieces.concat(), item.json);
     }
 }
