@@ -46,7 +46,9 @@ pub(crate) fn run(common: &CommonArgs, out: &mut dyn Write) -> Result<Exit> {
 fn connectors(loaded: &Loaded) -> Result<Vec<String>> {
     let (settings, mut problems, mut notes) = (&loaded.settings, Vec::new(), Vec::new());
     let active = settings.active(PluginKind::Connector);
-    if active.is_empty() {
+    // `scan` shows responses itself; whoever names a broker or an intake wants more than that.
+    let lasts = settings.fleet.queue.is_some() || !settings.active(PluginKind::Provider).is_empty();
+    if active.is_empty() && lasts {
         notes.push(
             "warning: there is no connector, so responses would go nowhere: `run` and the roles of a fleet do not start \
              without one"
