@@ -64,7 +64,7 @@ async fn one_that_is_away_holds_up_only_itself_and_catches_up() {
 
     let worker = fleet.role("worker", &["--slots", "1"]);
     let connector = fleet.role("connector", &[]);
-    until("the connectors made their folders", || dir.join("slow").is_dir());
+    until("the connectors have started", || connector.log().contains("started"));
     // The disk of one sink is away: nothing can be written below a file.
     std::fs::remove_dir_all(dir.join("slow")).unwrap();
     files::write(&dir, "slow", b"not a directory");
@@ -102,7 +102,7 @@ async fn what_was_put_aside_is_replayed_by_hand() {
     fleet.command(&["setup"]).expect(0);
     let worker = fleet.role("worker", &["--slots", "1"]);
     let connector = fleet.role("connector", &[]);
-    until("the connectors made their folders", || dir.join("slow").is_dir());
+    until("the connectors have started", || connector.log().contains("started"));
     std::fs::remove_dir_all(dir.join("slow")).unwrap();
     files::write(&dir, "slow", b"not a directory");
     scan_all(&mut fleet, 0, FILES).await;
