@@ -36,6 +36,11 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn keys(&mut self, path: &str, keys: &'static [Key], node: Node) -> Node {
         self.each(path, "a table", node, |this, here, entry| match keys.iter().find(|k| k.name == entry.key) {
+            Some(Key { shape: Shape::Tables(_), .. }) if matches!(&entry.node, Node::Table(inner) if inner.is_empty()) => {
+                let text = "no condition is written here, so it would hold for every response";
+                this.problems.push(Problem::error(entry.at, here, text.to_owned()));
+                None
+            }
             Some(key) => this.shape(here, &key.shape, entry.node),
             None => {
                 this.unknown(here, &entry, "key", keys.iter().map(|k| k.name).collect());
@@ -118,6 +123,10 @@ impl Checker<'_> {
             Shape::ResultPath => match leaf.value.as_str().unwrap_or_default().parse::<ResultPath>() {
                 Ok(path) if self.registry.has(path.worker(), Some(PluginKind::Worker)) => Ok(path.to_string().into()),
                 Ok(path) => Err(self.no_plugin(&[path.worker()], PluginKind::Worker)),
+                Err(error) => Err(error.to_string()),
+            },
+            Shape::FieldPath => match leaf.value.as_str().unwrap_or_default().parse::<ResultPath>() {
+                Ok(path) => Ok(path.to_string().into()),
                 Err(error) => Err(error.to_string()),
             },
             Shape::Globs => {

@@ -80,6 +80,7 @@ fn shape(shape: &Shape) -> String {
         Shape::Path => "path".to_owned(),
         Shape::Globs => "pattern or list of patterns".to_owned(),
         Shape::ResultPath => "path in results".to_owned(),
+        Shape::FieldPath => "path in the response".to_owned(),
         Shape::Plugins(kind) | Shape::Active(kind) => role(kind),
         Shape::One(kind) => format!("name of a {}", kind.name().to_ascii_lowercase()),
         Shape::Table(_)

@@ -135,7 +135,7 @@ pub(super) static RESPONSE_WHEN: [Key; 19] = [
     key("size_max", SIZE, "of a payload: at most so many bytes"),
     key("root", BOOL, "of a payload: a root (true) or an extracted one (false)"),
     key("result", Shape::Many(super::schema::RESULT), "of a payload: what a worker found"),
-    key("field", Shape::Many(super::schema::RESULT), "any field of the response"),
+    key("field", Shape::Many(super::schema::FIELD), "any field of the response"),
     key("all", Shape::Tables(&RESPONSE_WHEN), "each of these holds"),
     key("any", Shape::Tables(&RESPONSE_WHEN), "one of these holds"),
     key("not", Shape::Tables(&RESPONSE_WHEN), "none of these holds"),
@@ -151,13 +151,18 @@ mod tests {
     use crate::config::{Loaded, Sources, load};
     use crate::fail::Problem;
 
-    const SIEM: &[PluginInfo] = &[PluginInfo {
-        name: "siem",
-        description: "",
-        kinds: &[PluginKind::Connector],
-        options: &[OptionInfo { name: WHEN, kind: OptionKind::Json, default: "", help: "" }],
-        required_workers: &[],
-    }];
+    const fn plugin(name: &'static str, kinds: &'static [PluginKind], options: &'static [OptionInfo]) -> PluginInfo {
+        PluginInfo { name, description: "", kinds, options, required_workers: &[] }
+    }
+
+    const SIEM: &[PluginInfo] = &[
+        plugin(
+            "siem",
+            &[PluginKind::Connector],
+            &[OptionInfo { name: WHEN, kind: OptionKind::Json, default: "", help: "" }],
+        ),
+        plugin("yara", &[PluginKind::Worker], &[]),
+    ];
 
     fn read(text: &'static str) -> Result<Loaded, Vec<Problem>> {
         load(&Sources::new().shipped("stoq.toml", text), SIEM)
@@ -166,12 +171,13 @@ mod tests {
     #[test]
     fn conditions_are_read_in_every_form() {
         let text = "[connectors.a.siem.when]\nsize_min = \"1 KiB\"\ntenant = \"x\"\nnot = { matched = true }\n\
-                    [[connectors.a.siem.when.any]]\nresult = { path = \"yara.matches[].rule\", matches = \"evil*\" }\n";
+                    [[connectors.a.siem.when.any]]\nresult = { path = \"yara.matches[].rule\", matches = \"evil*\" }\n\
+                    field = { path = \"request_meta.extra_data.sensor\", equals = \"dmz\" }\n";
         let loaded = read(text).unwrap();
         let when: ResponseWhen =
             serde_json::from_value(loaded.settings.connectors["a"]["siem"].0[WHEN].clone()).unwrap();
         assert_eq!((when.size_min, when.tenant), (Some(ByteSize::bytes(1024)), vec!["x".to_owned()]));
-        assert!(when.not[0].matched == Some(true) && when.any[0].result.len() == 1);
+        assert!(when.not[0].matched == Some(true) && when.any[0].result.len() == 1 && when.any[0].field.len() == 1);
         let flag = Flag::set("connectors.a.siem.when={\"any\": [{\"complete\": false}]}").unwrap();
         let loaded = load(&Sources::new().flags([flag]), SIEM).unwrap();
         assert_eq!(loaded.settings.connectors["a"]["siem"].0[WHEN], json!({ "any": [{ "complete": false }] }));
@@ -186,6 +192,7 @@ mod tests {
             ("[connectors.a.siem.when]\nany = [{ fieldd = 1 }]\n", "stoq.toml:2", "`field`"),
             ("[connectors.a.siem.when]\nnot = {}\n", "stoq.toml:", "no condition"),
             ("[connectors.a.siem.when]\nsize_min = 9\nsize_max = 3\n", "stoq.toml:", "never holds"),
+            ("[connectors.a.siem.when]\nresult = { path = \"yarra.matches\" }\n", "stoq.toml:2", "`yara`"),
             ("[connectors.a.siem]\nwhen = \"matched\"\n", "stoq.toml:2", "a table of conditions"),
         ] {
             let shown = crate::fail::render(&read(text).unwrap_err());

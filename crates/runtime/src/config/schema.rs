@@ -28,6 +28,8 @@ pub(super) enum Shape {
     Globs,
     /// Where in the results of workers to look.
     ResultPath,
+    /// Where in a response to look: a member of it, and members below.
+    FieldPath,
     /// Names of plugins that can take the role.
     Plugins(PluginKind),
     /// Names of configured components of the role, or of plugins that can take it without being configured.
@@ -153,6 +155,12 @@ const WHEN: &[Key] = &[
 
 pub(super) const RESULT: &[Key] = &[
     key("path", Shape::ResultPath, "", "worker and members, such as yara.matches[].rule"),
+    key("equals", Shape::Value(OptionKind::Json), "", "a value there is this one"),
+    key("matches", Shape::Globs, "", "a text there fits"),
+];
+
+pub(super) const FIELD: &[Key] = &[
+    key("path", Shape::FieldPath, "", "members, such as request_meta.extra_data.sensor"),
     key("equals", Shape::Value(OptionKind::Json), "", "a value there is this one"),
     key("matches", Shape::Globs, "", "a text there fits"),
 ];
