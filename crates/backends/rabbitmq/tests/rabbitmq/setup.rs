@@ -140,7 +140,7 @@ async fn somebody_elses_queue_is_used_as_it_is() {
     assert_eq!(queue.inspect(&["any"]).await.unwrap()[0].state, PartState::Missing);
     assert_eq!(queue.declare(&["any"]).await.unwrap_err().kind, FaultKind::Misconfigured);
     assert_eq!(queue.inspect(&["any"]).await.unwrap()[0].state, PartState::Missing, "it made nothing");
-    assert_eq!(queue.publish(vec![Message::new("", "")]).await.unwrap_err().kind, FaultKind::Refused);
+    assert_eq!(queue.publish(vec![Message::new("", "")]).await.unwrap_err().kind, FaultKind::Misconfigured);
 
     owner.declare(&["in"]).await.unwrap();
     let parts = owner.inspect(&["in"]).await.unwrap();
