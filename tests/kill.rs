@@ -69,9 +69,18 @@ fn run_with_kills(source: &Path, home: &Path, random: &mut Random, most: usize) 
         running.signal("KILL");
         all_gone(running);
         kills += 1;
+        // A run that had ended, and whose process had not yet, would begin another under new ids.
+        if has_ended(home) {
+            return kills;
+        }
     }
     start(command(source, home)).end().expect(0);
     kills
+}
+
+/// Whether the run has ended, however its process did: its id is there from its start until everything is delivered.
+fn has_ended(home: &Path) -> bool {
+    !home.join("data/run-id").exists() && responses_in(&home.join("out")).len() == ROOTS
 }
 
 fn command(source: &Path, home: &Path) -> Command {

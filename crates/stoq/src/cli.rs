@@ -155,9 +155,8 @@ pub(crate) struct GcArgs {
 /// Where lanes, ledger and store are.
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
-    /// Where queue, ledger and payloads are kept, where no fleet is configured
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
@@ -182,27 +181,12 @@ pub(crate) struct CommonArgs {
     pub(crate) log_level: Option<String>,
 }
 
-/// What is done with payloads, for `scan` and `run`.
+/// What comes in with a payload, and what it starts with.
 #[derive(Debug, Default, Args)]
-pub(crate) struct RouteArgs {
-    /// Archivers that keep payloads
-    #[arg(short = 'A', long, value_name = "NAME", num_args = 1..)]
-    pub(crate) dest_archivers: Vec<String>,
+pub(crate) struct EntryArgs {
     /// Archivers that references may name
     #[arg(short = 'S', long, value_name = "NAME", num_args = 1..)]
     pub(crate) source_archivers: Vec<String>,
-    /// Decorators of finished responses
-    #[arg(short = 'D', long, value_name = "NAME", num_args = 1..)]
-    pub(crate) decorators: Vec<String>,
-    /// Connectors that take responses
-    #[arg(short = 'C', long, value_name = "NAME", num_args = 1..)]
-    pub(crate) connectors: Vec<String>,
-    /// Dispatchers that choose workers
-    #[arg(short = 'R', long, value_name = "NAME", num_args = 1..)]
-    pub(crate) dispatchers: Vec<String>,
-    /// Workers that run on every payload, instead of the configured ones
-    #[arg(short = 'a', long, value_name = "NAME", num_args = 1..)]
-    pub(crate) always_dispatch: Vec<String>,
     /// Workers that run on the payloads that come in, but not on what is extracted from them
     #[arg(short = 's', long, value_name = "NAME", num_args = 1..)]
     pub(crate) start_dispatch: Vec<String>,
@@ -215,12 +199,64 @@ pub(crate) struct RouteArgs {
     /// Anything else to note about the request
     #[arg(long, value_name = "KEY=VALUE", num_args = 1..)]
     pub(crate) request_extra: Vec<String>,
+}
+
+/// How payloads are scanned.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ScanningArgs {
+    /// Workers that run on every payload, instead of the configured ones
+    #[arg(short = 'a', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) always_dispatch: Vec<String>,
+    /// Dispatchers that choose workers
+    #[arg(short = 'R', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) dispatchers: Vec<String>,
+    /// Archivers that keep payloads
+    #[arg(short = 'A', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) dest_archivers: Vec<String>,
+    /// Decorators of finished responses
+    #[arg(short = 'D', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) decorators: Vec<String>,
     /// Jailed processes; 0 for one per core
     #[arg(long, value_name = "N")]
     pub(crate) slots: Option<usize>,
     /// What to do about the jail: require, prefer, off
     #[arg(long, value_name = "MODE")]
     pub(crate) jail: Option<String>,
+}
+
+/// Where responses go.
+#[derive(Debug, Default, Args)]
+pub(crate) struct SinkArgs {
+    /// Connectors that take responses, instead of the configured ones
+    #[arg(short = 'C', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) connectors: Vec<String>,
+}
+
+/// A payload's whole way, for commands that are all roles at once.
+#[derive(Debug, Default, Args)]
+pub(crate) struct RouteArgs {
+    #[command(flatten)]
+    pub(crate) entry: EntryArgs,
+    #[command(flatten)]
+    pub(crate) scanning: ScanningArgs,
+    #[command(flatten)]
+    pub(crate) sinks: SinkArgs,
+}
+
+/// Where payloads come from.
+#[derive(Debug, Default, Args)]
+pub(crate) struct SourceArgs {
+    /// Providers to take payloads from, instead of the configured ones
+    #[arg(short = 'P', long, value_name = "NAME", num_args = 1..)]
+    pub(crate) providers: Vec<String>,
+}
+
+/// What stays on this machine.
+#[derive(Debug, Default, Args)]
+pub(crate) struct HomeArgs {
+    /// Where to keep what outlives the process: without a fleet that is queue, ledger and payloads
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -247,68 +283,37 @@ pub(crate) struct ScanArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Providers to take payloads from, instead of the configured ones
-    #[arg(short = 'P', long, value_name = "NAME", num_args = 1..)]
-    pub(crate) providers: Vec<String>,
-    /// Where queue, ledger and payloads are kept
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sources: SourceArgs,
     #[command(flatten)]
     pub(crate) routes: RouteArgs,
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ProviderArgs {
-    /// Providers to take payloads from, instead of the configured ones
-    #[arg(short = 'P', long, value_name = "NAME", num_args = 1..)]
-    pub(crate) providers: Vec<String>,
-    /// Workers that run on the payloads that come in, but not on what is extracted from them
-    #[arg(short = 's', long, value_name = "NAME", num_args = 1..)]
-    pub(crate) start_dispatch: Vec<String>,
-    /// Greatest depth of extracted payloads that are still scanned
-    #[arg(long, value_name = "N")]
-    pub(crate) max_recursion: Option<u16>,
-    /// Where the requests come from
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) request_source: Option<String>,
-    /// Anything else to note about the requests
-    #[arg(long, value_name = "KEY=VALUE", num_args = 1..)]
-    pub(crate) request_extra: Vec<String>,
-    /// Where the role keeps what it needs on this machine
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sources: SourceArgs,
+    #[command(flatten)]
+    pub(crate) entry: EntryArgs,
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkerArgs {
-    /// Archivers that keep payloads
-    #[arg(short = 'A', long, value_name = "NAME", num_args = 1..)]
-    pub(crate) dest_archivers: Vec<String>,
-    /// Decorators of finished responses
-    #[arg(short = 'D', long, value_name = "NAME", num_args = 1..)]
-    pub(crate) decorators: Vec<String>,
-    /// Dispatchers that choose workers
-    #[arg(short = 'R', long, value_name = "NAME", num_args = 1..)]
-    pub(crate) dispatchers: Vec<String>,
-    /// Workers that run on every payload, instead of the configured ones
-    #[arg(short = 'a', long, value_name = "NAME", num_args = 1..)]
-    pub(crate) always_dispatch: Vec<String>,
-    /// Jailed processes; 0 for one per core
-    #[arg(long, value_name = "N")]
-    pub(crate) slots: Option<usize>,
-    /// What to do about the jail: require, prefer, off
-    #[arg(long, value_name = "MODE")]
-    pub(crate) jail: Option<String>,
+    #[command(flatten)]
+    pub(crate) scanning: ScanningArgs,
     /// Take only tasks of these tenants; `default` stands for those without one
     #[arg(long = "tenant", value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     pub(crate) tenants: Vec<String>,
-    /// Where the role keeps what it needs on this machine
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
@@ -332,12 +337,10 @@ pub(crate) struct ConnectorReplayArgs {
 pub(crate) struct ConnectorArgs {
     #[command(subcommand)]
     pub(crate) command: Option<ConnectorCommand>,
-    /// Connectors to run, instead of the configured ones
-    #[arg(short = 'C', long, value_name = "NAME", num_args = 1..)]
-    pub(crate) connectors: Vec<String>,
-    /// Where the role keeps what it needs on this machine
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sinks: SinkArgs,
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
@@ -434,77 +437,64 @@ impl CommonArgs {
     }
 }
 
-/// The flags of a role as those that `run` has.
-impl From<&ProviderArgs> for RouteArgs {
-    fn from(args: &ProviderArgs) -> Self {
-        Self {
-            start_dispatch: args.start_dispatch.clone(),
-            max_recursion: args.max_recursion,
-            request_source: args.request_source.clone(),
-            request_extra: args.request_extra.clone(),
-            ..Self::default()
-        }
+/// Values of the configuration for lists that were named. A list replaces the configured one; an absent one leaves it.
+fn lists<const N: usize>(lists: [(&'static str, &Vec<String>, &'static str); N]) -> Vec<Flag> {
+    let named = lists.into_iter().filter(|(_, names, _)| !names.is_empty());
+    named.map(|(path, names, flag)| Flag::new(path, names.clone(), flag)).collect()
+}
+
+impl EntryArgs {
+    /// The flags as configuration values. What is said of the request itself is none.
+    pub(crate) fn flags(&self) -> Vec<Flag> {
+        let mut all = lists([
+            ("archive.sources", &self.source_archivers, "--source-archivers"),
+            ("routes.start", &self.start_dispatch, "--start-dispatch"),
+        ]);
+        all.extend(self.max_recursion.map(|depth| Flag::new("budgets.max_depth", depth, "--max-recursion")));
+        all
     }
 }
 
-impl From<&WorkerArgs> for RouteArgs {
-    fn from(args: &WorkerArgs) -> Self {
-        Self {
-            dest_archivers: args.dest_archivers.clone(),
-            decorators: args.decorators.clone(),
-            dispatchers: args.dispatchers.clone(),
-            always_dispatch: args.always_dispatch.clone(),
-            slots: args.slots,
-            jail: args.jail.clone(),
-            ..Self::default()
-        }
+impl ScanningArgs {
+    /// The flags as configuration values.
+    pub(crate) fn flags(&self) -> Vec<Flag> {
+        let mut all = lists([
+            ("archive.destinations", &self.dest_archivers, "--dest-archivers"),
+            ("run.decorators", &self.decorators, "--decorators"),
+            ("routes.dispatchers", &self.dispatchers, "--dispatchers"),
+            ("routes.always", &self.always_dispatch, "--always-dispatch"),
+        ]);
+        all.extend(self.slots.map(|slots| Flag::new("scan.slots", slots, "--slots")));
+        all.extend(self.jail.as_deref().map(|mode| Flag::new("scan.jail", mode, "--jail")));
+        all
     }
 }
 
-impl From<&ConnectorArgs> for RouteArgs {
-    fn from(args: &ConnectorArgs) -> Self {
-        Self { connectors: args.connectors.clone(), ..Self::default() }
+impl SinkArgs {
+    /// The flag as a configuration value.
+    pub(crate) fn flags(&self) -> Vec<Flag> {
+        lists([("run.connectors", &self.connectors, "--connectors")])
     }
 }
 
-/// Flags beside those of [`RouteArgs`] and [`CommonArgs`] that several commands have.
-pub(crate) fn place_flags(providers: &[String], data_dir: Option<&PathBuf>) -> Vec<Flag> {
-    let mut flags = Vec::new();
-    if !providers.is_empty() {
-        flags.push(Flag::new("run.providers", providers.to_vec(), "--providers"));
+impl SourceArgs {
+    /// The flag as a configuration value.
+    pub(crate) fn flags(&self) -> Vec<Flag> {
+        lists([("run.providers", &self.providers, "--providers")])
     }
-    if let Some(dir) = data_dir {
-        flags.push(Flag::new("core.data_dir", dir.to_string_lossy().into_owned(), "--data-dir"));
+}
+
+impl HomeArgs {
+    /// The flag as a configuration value.
+    pub(crate) fn flags(&self) -> Vec<Flag> {
+        let dir = self.data_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned());
+        dir.map(|dir| Flag::new("core.data_dir", dir, "--data-dir")).into_iter().collect()
     }
-    flags
 }
 
 impl RouteArgs {
-    /// The flags as configuration values. A list replaces the configured one; an absent list leaves it.
+    /// The flags as configuration values.
     pub(crate) fn flags(&self) -> Vec<Flag> {
-        let lists = [
-            ("archive.destinations", &self.dest_archivers, "--dest-archivers"),
-            ("archive.sources", &self.source_archivers, "--source-archivers"),
-            ("run.decorators", &self.decorators, "--decorators"),
-            ("run.connectors", &self.connectors, "--connectors"),
-            ("routes.dispatchers", &self.dispatchers, "--dispatchers"),
-            ("routes.always", &self.always_dispatch, "--always-dispatch"),
-            ("routes.start", &self.start_dispatch, "--start-dispatch"),
-        ];
-        let mut all: Vec<Flag> = lists
-            .into_iter()
-            .filter(|(_, names, _)| !names.is_empty())
-            .map(|(path, names, flag)| Flag::new(path, names.clone(), flag))
-            .collect();
-        if let Some(depth) = self.max_recursion {
-            all.push(Flag::new("budgets.max_depth", depth, "--max-recursion"));
-        }
-        if let Some(slots) = self.slots {
-            all.push(Flag::new("scan.slots", slots, "--slots"));
-        }
-        if let Some(mode) = &self.jail {
-            all.push(Flag::new("scan.jail", mode.as_str(), "--jail"));
-        }
-        all
+        [self.entry.flags(), self.scanning.flags(), self.sinks.flags()].concat()
     }
 }

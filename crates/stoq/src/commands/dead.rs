@@ -15,7 +15,7 @@ use stoq_engine::lanes::DEAD;
 use stoq_engine::replay::{Letter, replay};
 use stoq_runtime::escape::visible;
 
-use crate::cli::{DeadCommand, DeadFilter, DeadListArgs, DeadPickArgs, DeadShowArgs, PlaceArgs, place_flags};
+use crate::cli::{DeadCommand, DeadFilter, DeadListArgs, DeadPickArgs, DeadShowArgs, PlaceArgs};
 use crate::exit::{Exit, UsageError};
 use crate::wiring::base::Base;
 use crate::wiring::config;
@@ -38,7 +38,7 @@ pub(crate) async fn run(command: DeadCommand, out: &mut dyn Write) -> Result<Exi
 
 /// Opens what is configured, without starting anything.
 pub(crate) async fn open(place: &PlaceArgs) -> Result<Base> {
-    let loaded = config::read(&place.common, place_flags(&[], place.data_dir.as_ref()))?;
+    let loaded = config::read(&place.common, place.home.flags())?;
     crate::warn(&loaded.warnings);
     crate::start_logs(&loaded.settings)?;
     let base = Base::configured(loaded)?;

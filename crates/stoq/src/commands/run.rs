@@ -13,7 +13,7 @@ use stoq_runtime::config::flags::Flag;
 use stoq_runtime::shutdown::Shutdown;
 
 use super::scan::{connectors, intake_settings};
-use crate::cli::{CommonArgs, ConnectorArgs, ProviderArgs, RouteArgs, RunArgs, WorkerArgs, place_flags};
+use crate::cli::{CommonArgs, ConnectorArgs, EntryArgs, ProviderArgs, RunArgs, WorkerArgs};
 use crate::exit::{Exit, UsageError};
 use crate::http;
 use crate::pipeline::{self, Parts, Sink, Source, Until};
@@ -26,16 +26,15 @@ use crate::wiring::{app, backends, config};
 const RUN_ID: &str = "run-id";
 
 pub(crate) async fn run(args: RunArgs, shutdown: &Shutdown) -> Result<Exit> {
-    let mut flags = args.routes.flags();
-    flags.extend(place_flags(&args.providers, args.data_dir.as_ref()));
-    let loaded = start(&args.common, flags)?;
+    let flags = [args.sources.flags(), args.routes.flags(), args.home.flags()];
+    let loaded = start(&args.common, flags.concat())?;
     needs_connector(&loaded)?;
     let base = Base::configured(loaded)?;
     let sinks = connectors(&base)?;
     let built = app::build(&base)?;
     crate::warn_of_plugins(&built.warnings);
     let run_id = run_id(&base.dir)?;
-    let sources = sources(&args.routes, &base, &run_id)?;
+    let sources = sources(&args.routes.entry, &base, &run_id)?;
     let worker = Some(Arc::clone(&built.around));
     // What others put on shared lanes is none of this run's business, so emptiness says nothing there.
     let until = if base.is_fleet() { Until::Signal } else { Until::Drained };
@@ -43,20 +42,17 @@ pub(crate) async fn run(args: RunArgs, shutdown: &Shutdown) -> Result<Exit> {
 }
 
 pub(crate) async fn provider(args: ProviderArgs, shutdown: &Shutdown) -> Result<Exit> {
-    let routes = RouteArgs::from(&args);
-    let mut flags = routes.flags();
-    flags.extend(place_flags(&args.providers, args.data_dir.as_ref()));
-    let loaded = start(&args.common, flags)?;
+    let flags = [args.sources.flags(), args.entry.flags(), args.home.flags()];
+    let loaded = start(&args.common, flags.concat())?;
     backends::shared(&loaded.settings)?;
     let base = Base::configured(loaded)?;
     let run_id = run_id(&base.dir)?;
-    let sources = sources(&routes, &base, &run_id)?;
+    let sources = sources(&args.entry, &base, &run_id)?;
     finish(Parts { base: &base, worker: None, sources, sinks: Vec::new(), until: Until::Taken }, shutdown).await
 }
 
 pub(crate) async fn worker(args: WorkerArgs, shutdown: &Shutdown) -> Result<Exit> {
-    let mut flags = RouteArgs::from(&args).flags();
-    flags.extend(place_flags(&[], args.data_dir.as_ref()));
+    let mut flags = [args.scanning.flags(), args.home.flags()].concat();
     if !args.tenants.is_empty() {
         flags.push(Flag::new("run.tenants", args.tenants.clone(), "--tenant"));
     }
@@ -71,9 +67,8 @@ pub(crate) async fn worker(args: WorkerArgs, shutdown: &Shutdown) -> Result<Exit
 }
 
 pub(crate) async fn connector(args: ConnectorArgs, shutdown: &Shutdown) -> Result<Exit> {
-    let mut flags = RouteArgs::from(&args).flags();
-    flags.extend(place_flags(&[], args.data_dir.as_ref()));
-    let loaded = start(&args.common, flags)?;
+    let flags = [args.sinks.flags(), args.home.flags()];
+    let loaded = start(&args.common, flags.concat())?;
     backends::shared(&loaded.settings)?;
     needs_connector(&loaded)?;
     let base = Base::configured(loaded)?;
@@ -175,7 +170,7 @@ fn needs_connector(loaded: &Loaded) -> Result<()> {
     if none { Err(no_connector()) } else { Ok(()) }
 }
 
-fn sources(routes: &RouteArgs, base: &Base, run_id: &str) -> Result<Vec<Source>> {
+fn sources(entry: &EntryArgs, base: &Base, run_id: &str) -> Result<Vec<Source>> {
     let registry = stoq_providers::registry();
     let mut sources = Vec::new();
     for component in base.loaded.settings.active(PluginKind::Provider) {
@@ -183,7 +178,7 @@ fn sources(routes: &RouteArgs, base: &Base, run_id: &str) -> Result<Vec<Source>>
         let context = base.provider_context(&component.name, run_id);
         let provider = (registration.build)(&component.options.0, &context)
             .map_err(|e| UsageError(format!("provider {}: {e}", component.name)))?;
-        sources.push(Source { settings: intake_settings(&base.loaded, routes, &component.name)?, provider });
+        sources.push(Source { settings: intake_settings(&base.loaded, entry, &component.name)?, provider });
     }
     if sources.is_empty() {
         return Err(UsageError(

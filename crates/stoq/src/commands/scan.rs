@@ -23,7 +23,7 @@ use stoq_runtime::escape::visible;
 use stoq_runtime::shutdown::Shutdown;
 
 use super::show::{Show, Style};
-use crate::cli::{FailOn, Format, RouteArgs, ScanArgs};
+use crate::cli::{EntryArgs, FailOn, Format, ScanArgs};
 use crate::exit::{Exit, UsageError};
 use crate::pipeline::{self, Parts, Sink, Source, Until};
 use crate::view;
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: ScanArgs, shutdown: &Shutdown) -> Result<Exit> {
     crate::warn(&loaded.warnings);
     crate::warn_of_python(&args.common.plugin_dir);
     crate::start_logs(&loaded.settings)?;
-    let named = !args.routes.connectors.is_empty();
+    let named = !args.routes.sinks.connectors.is_empty();
     let folder = tempfile::Builder::new().prefix("stoq-").tempdir().context("cannot make a temporary folder")?;
     let base = Base::in_memory(loaded, folder.path())?;
     let built = app::build(&base)?;
@@ -145,12 +145,12 @@ fn sources(args: &ScanArgs, base: &Base) -> Result<Vec<Source>> {
         providers.push(Box::new(FileDir::new(&options, &context).map_err(|e| UsageError(e.to_string()))?));
     }
     // Whatever tenants are configured: what is scanned by hand is nobody's.
-    let settings = IntakeSettings { tenant: None, ..intake_settings(&base.loaded, &args.routes, SOURCE)? };
+    let settings = IntakeSettings { tenant: None, ..intake_settings(&base.loaded, &args.routes.entry, SOURCE)? };
     Ok(providers.into_iter().map(|provider| Source { settings: settings.clone(), provider }).collect())
 }
 
 /// What all scans of one provider have in common.
-pub(crate) fn intake_settings(loaded: &Loaded, args: &RouteArgs, source: &str) -> Result<IntakeSettings> {
+pub(crate) fn intake_settings(loaded: &Loaded, args: &EntryArgs, source: &str) -> Result<IntakeSettings> {
     let mut extra_data = Map::new();
     for text in &args.request_extra {
         let (key, value) = request_extra(text).map_err(|e| UsageError(format!("--request-extra {text:?}: {e}")))?;
