@@ -176,3 +176,31 @@ fn what_a_mail_hides_is_found() {
     assert_eq!(json!(shown), expected);
     assert_eq!(response["complete"], true);
 }
+
+/// What one scan archived is brought back by the next one, by its own words; what cannot be is answered with the reason.
+#[test]
+fn what_an_archiver_kept_is_scanned_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = format!("archivers.kept.filedir.archive_dir={}", text(dir.path()));
+    let common = ["--set", archive.as_str(), "--set", "routes.dispatchers=", "-a", "hash"];
+    let file = fixture("hello.exe");
+    let first = run(stoq(&[&["scan", text(&file), "-A", "kept"][..], &common].concat())).expect(0).response();
+    let kept = &first["results"][0]["archivers"]["kept"];
+    assert!(kept["path"].is_string(), "{first}");
+
+    let task = json!({ "kept": kept }).to_string();
+    let missing = json!({ "kept": { "path": "no/such/file" } }).to_string();
+    let scan = |inputs: &[&str]| run(stoq(&[&["scan"][..], inputs, &["-S", "kept"], &common].concat()));
+    let again = scan(&[&task]).expect(0).response();
+    assert_eq!(again["results"][0]["workers"]["hash"], first["results"][0]["workers"]["hash"]);
+    assert_eq!(again["results"][0]["payload_meta"]["extra_data"], *kept);
+
+    let both = scan(&[&missing, &task]).expect(3).responses();
+    let failed = both.iter().find(|r| !r["errors"].as_array().unwrap().is_empty()).unwrap();
+    assert!(failed["errors"][0]["error"].as_str().unwrap().contains("archiver kept"), "{failed}");
+    assert_eq!(both.len(), 2);
+
+    scan(&["{\"other\": {}}"]).expect(2).says(&["the archiver \"other\" is not named by -S"]);
+    scan(&[text(&file)]).expect(2).says(&["with -S, inputs are tasks", "not a JSON object"]);
+    run(stoq(&["scan", &task, "-S", "nobody"])).expect(2).says(&["nobody"]);
+}

@@ -184,7 +184,8 @@ pub(crate) struct CommonArgs {
 /// What comes in with a payload, and what it starts with.
 #[derive(Debug, Default, Args)]
 pub(crate) struct EntryArgs {
-    /// Archivers that references may name
+    /// Archivers that bring payloads back: references of a provider may name them, and with `scan` the inputs are tasks
+    /// for them, such as '{"filedir": {"path": "…"}}'
     #[arg(short = 'S', long, value_name = "NAME", num_args = 1..)]
     pub(crate) source_archivers: Vec<String>,
     /// Workers that run on the payloads that come in, but not on what is extracted from them
@@ -261,7 +262,8 @@ pub(crate) struct HomeArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ScanArgs {
-    /// Files, folders (with everything below them), or - for standard input, which is also the default
+    /// Files, folders (with everything below them), or - for standard input, which is also the default; with -S tasks for
+    /// archivers
     pub(crate) inputs: Vec<OsString>,
     /// How to show responses
     #[arg(long, value_enum, default_value_t = Format::Auto)]

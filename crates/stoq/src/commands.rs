@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod archived;
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod connector;

@@ -22,6 +22,7 @@ use stoq_runtime::config::flags::request_extra;
 use stoq_runtime::escape::visible;
 use stoq_runtime::shutdown::Shutdown;
 
+use super::archived::Archived;
 use super::show::{Show, Style};
 use crate::cli::{EntryArgs, FailOn, Format, ScanArgs};
 use crate::exit::{Exit, UsageError};
@@ -121,6 +122,13 @@ pub(crate) fn connectors(base: &Base) -> Result<Vec<Sink>> {
 fn sources(args: &ScanArgs, base: &Base) -> Result<Vec<Source>> {
     let run_id = uuid::Uuid::new_v4().to_string();
     let context = base.provider_context(SOURCE, &run_id);
+    // Whatever tenants are configured: what is scanned by hand is nobody's.
+    let settings = IntakeSettings { tenant: None, ..intake_settings(&base.loaded, &args.routes.entry, SOURCE)? };
+    if !args.routes.entry.source_archivers.is_empty() {
+        let asked = std::io::stdin().lock();
+        let archived = Archived::new(&args.inputs, &args.routes.entry.source_archivers, base, asked, &run_id)?;
+        return Ok(vec![Source { settings, provider: Box::new(archived) }]);
+    }
     let stdin = from_stdin(args);
     let paths: Vec<PathBuf> = args.inputs.iter().filter(|input| *input != OsStr::new("-")).map(PathBuf::from).collect();
     let mut providers: Vec<Box<dyn Provider>> = Vec::new();
@@ -144,8 +152,6 @@ fn sources(args: &ScanArgs, base: &Base) -> Result<Vec<Source>> {
         let options = filedir::Config { source_dir: paths, recursive: true, hidden: true, bare };
         providers.push(Box::new(FileDir::new(&options, &context).map_err(|e| UsageError(e.to_string()))?));
     }
-    // Whatever tenants are configured: what is scanned by hand is nobody's.
-    let settings = IntakeSettings { tenant: None, ..intake_settings(&base.loaded, &args.routes.entry, SOURCE)? };
     Ok(providers.into_iter().map(|provider| Source { settings: settings.clone(), provider }).collect())
 }
 
