@@ -51,6 +51,8 @@ pub enum FindingKind {
     PluginStopped,
     /// An archive or message member could not be read, or is encrypted and no password opened it.
     MemberUnreadable,
+    /// The format was recognised, and is one that nothing here reads.
+    Unsupported,
     /// The content was not what its reference said.
     ReferenceMismatch,
     /// The payload could not be fetched.

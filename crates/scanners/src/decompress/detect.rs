@@ -59,6 +59,19 @@ const MIMETYPES: &[(&str, Format)] = &[
     ("application/zstd", Format::Stream(Stream::Zstd)),
 ];
 
+/// The name of a format that is recognised here and read nowhere.
+pub(super) fn unread(data: &[u8]) -> Option<&'static str> {
+    /// Greatest main header of an ARJ archive.
+    const ARJ_HEADER: u16 = 2_600;
+    match data {
+        // The mark, the size of the header, and the size of its fixed part.
+        [0x60, 0xea, a, b, 30..=80, ..] if (30..=ARJ_HEADER).contains(&u16::from_le_bytes([*a, *b])) => Some("ARJ"),
+        [_, _, _, _, _, _, _, b'*', b'*', b'A', b'C', b'E', b'*', b'*', ..] => Some("ACE"),
+        [0x1f, 0x9d, ..] => Some("compress"),
+        _ => None,
+    }
+}
+
 impl Format {
     /// The payload's format.
     ///
@@ -84,6 +97,9 @@ impl Format {
         }
         let claimed = MIMETYPES.iter().find(|(m, _)| Some(*m) == mimetype).filter(|_| !payload.content.is_empty());
         claimed.map(|(_, format)| *format).ok_or_else(|| {
+            if let Some(name) = unread(payload.content) {
+                return ScanError::failed(format!("unsupported archive type: {name}"));
+            }
             let mimetype: String = mimetype.unwrap_or("unknown").chars().take(100).collect();
             ScanError::failed(format!("unable to determine archive type, mimetype: {mimetype}"))
         })

@@ -107,7 +107,12 @@ impl Scanner for Decompress {
             return Err(ScanError::Failed(text));
         }
         let mimetype = payload.results.get("mimetype").and_then(|r| r.get("mimetype")).and_then(Value::as_str);
-        let format = Format::of(payload, mimetype)?;
+        let format = Format::of(payload, mimetype).inspect_err(|_| {
+            if let Some(name) = detect::unread(payload.content) {
+                let text = format!("{name} is not read: what is inside was not looked at");
+                cx.find(Finding::new(FindingKind::Unsupported, text));
+            }
+        })?;
         let passwords = passwords::candidates(payload, &self.0.passwords);
         let mut out = Extraction::new(cx, &self.0, payload, format.name(), passwords);
         let ended = format.reader().unpack(payload.content, &mut out);
