@@ -25,9 +25,8 @@ impl Json {
         RawValue::from_string(text).map(Self)
     }
 
-    /// The text of `value`.
-    pub fn of(value: &Value) -> Self {
-        // A `Value` always has a text form: its keys are text.
+    /// The text of `value`: of a tree, or of a type whose map keys are text. Anything else is `null`.
+    pub fn of<T: Serialize>(value: &T) -> Self {
         serde_json::value::to_raw_value(value).map(Self).unwrap_or_else(|_| Self(RawValue::NULL.to_owned()))
     }
 

@@ -7,10 +7,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
 use crate::budget::SpentKind;
+use crate::content::Content;
 use crate::digest::Sha256;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::id::{PayloadId, ScanId};
 use crate::outcome::Outcome;
 use crate::stamp::Timestamp;
@@ -96,7 +99,7 @@ pub enum Completeness {
 
 /// A frozen scan: all that a response is assembled from. It never changes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct FrozenScan {
+pub struct FrozenScan<O = Kept> {
     /// The scan.
     pub scan_id: ScanId,
     /// What all its tasks carried.
@@ -104,9 +107,89 @@ pub struct FrozenScan {
     /// How it was frozen.
     pub completeness: Completeness,
     /// Outcomes, in no order.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<O>,
     /// Admitted payloads without outcome, in no order.
     pub missing: Vec<PayloadId>,
+}
+
+impl FrozenScan {
+    /// The same with every outcome in memory.
+    ///
+    /// # Errors
+    /// As for [`Kept::read_text`].
+    pub fn read(self) -> Result<FrozenScan<Outcome>, Fault> {
+        let Self { scan_id, head, completeness, outcomes, missing } = self;
+        let outcomes = outcomes.into_iter().map(Kept::into_outcome).collect::<Result<_, _>>()?;
+        Ok(FrozenScan { scan_id, head, completeness, outcomes, missing })
+    }
+}
+
+/// An outcome as a ledger hands it out. A scan may have very many, and whoever assembles them looks at one at a time.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// As it is.
+    Whole(Box<Outcome>),
+    /// As JSON, in memory or in a file.
+    Text {
+        /// Whose outcome it is.
+        payload_id: PayloadId,
+        /// The text.
+        json: Content,
+    },
+}
+
+impl Kept {
+    /// Whose outcome it is.
+    pub fn payload_id(&self) -> PayloadId {
+        match self {
+            Self::Whole(outcome) => outcome.payload_id,
+            Self::Text { payload_id, .. } => *payload_id,
+        }
+    }
+
+    /// An outcome's text, as it was written.
+    ///
+    /// # Errors
+    /// [`FaultKind::Corrupt`]: it does not say whose outcome it is.
+    pub fn of_text(json: Bytes) -> Result<Self, Fault> {
+        #[derive(serde::Deserialize)]
+        struct Whose {
+            payload_id: PayloadId,
+        }
+        let Whose { payload_id } = serde_json::from_slice(&json).map_err(corrupt)?;
+        Ok(Self::Text { payload_id, json: Content::Bytes(json) })
+    }
+
+    /// The outcome itself; blocks while it reads.
+    ///
+    /// # Errors
+    /// As for [`Kept::read_text`].
+    pub fn into_outcome(self) -> Result<Outcome, Fault> {
+        match self {
+            Self::Whole(outcome) => Ok(*outcome),
+            Self::Text { json, .. } => Self::read_text(&json),
+        }
+    }
+
+    /// Reads the text of an outcome, or some members of it; blocks while it reads.
+    ///
+    /// # Errors
+    /// [`FaultKind::Corrupt`]: the text is not what it should be; [`FaultKind::Unavailable`]: its file cannot be read.
+    pub fn read_text<T: DeserializeOwned>(json: &Content) -> Result<T, Fault> {
+        let unreadable = |e| Fault::because(FaultKind::Unavailable, "an outcome cannot be read from its file", e);
+        let text = json.to_bytes().map_err(unreadable)?;
+        serde_json::from_slice(&text).map_err(corrupt)
+    }
+}
+
+fn corrupt(error: serde_json::Error) -> Fault {
+    Fault::because(FaultKind::Corrupt, "the ledger holds what this version of stoq cannot read", error)
+}
+
+impl From<Outcome> for Kept {
+    fn from(outcome: Outcome) -> Self {
+        Self::Whole(Box::new(outcome))
+    }
 }
 
 /// A scan that is past its time.

@@ -40,7 +40,7 @@ pub use finding::{Finding, FindingKind};
 pub use id::{PayloadId, ScanId};
 pub use json::{Json, Named};
 pub use outcome::{Edge, ErrorEntry, NotRun, Outcome, Run, RunStatus};
-pub use payload::{Ancestor, PayloadMeta, RequestMeta};
+pub use payload::{Ancestor, PackedMeta, PayloadMeta, RequestMeta};
 pub use response::Response;
 pub use stamp::Timestamp;
 pub use task::{Location, RootRef, Task};

@@ -6,7 +6,7 @@ use crate::digest::Sha256;
 use crate::finding::Finding;
 use crate::id::PayloadId;
 use crate::json::{Json, Named};
-use crate::payload::PayloadMeta;
+use crate::payload::PackedMeta;
 
 /// The outcome of one payload. The first one that the ledger gets for a payload is the one that counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,7 +114,7 @@ pub struct Edge {
     /// Its size in bytes.
     pub size: u64,
     /// Its metadata as emitted on this edge.
-    pub meta: PayloadMeta,
+    pub meta: PackedMeta,
 }
 
 /// An error in stoQ's form.

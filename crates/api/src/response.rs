@@ -3,6 +3,7 @@
 //! The order of fields is the order of keys. `docs/results.md` lists what was added and why.
 
 pub mod split;
+pub mod stream;
 pub mod v2;
 
 use serde::{Deserialize, Serialize};
@@ -114,7 +115,14 @@ pub struct RunInfo {
 impl Response {
     /// Whether a plugin with a notion of hits had one: a worker result with a non-empty `matches` list.
     pub fn has_match(&self) -> bool {
-        self.results.iter().flat_map(|r| r.workers.iter()).any(|(_, json)| {
+        self.results.iter().any(PayloadResults::has_match)
+    }
+}
+
+impl PayloadResults {
+    /// The same of one payload.
+    pub fn has_match(&self) -> bool {
+        self.workers.iter().any(|(_, json)| {
             json.get().contains("\"matches\"")
                 && json.value().get("matches").and_then(serde_json::Value::as_array).is_some_and(|m| !m.is_empty())
         })

@@ -1,49 +1,81 @@
 //! A frozen scan becomes a response. Pure: whoever assembles it, however often, gets the same bytes.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 
-use stoq_api::ledger::{Completeness, FrozenScan};
+use serde::Deserialize;
+use stoq_api::ledger::{Completeness, FrozenScan, Kept};
 use stoq_api::response::{EngineInfo, PayloadResults, PluginsRun, RunInfo};
 use stoq_api::task::ScanHead;
 use stoq_api::{
-    Edge, ErrorEntry, Finding, FindingKind, Json, Named, Outcome, PayloadId, PayloadMeta, Response, Run, ScanId,
-    Sha256, Task,
+    Edge, ErrorEntry, Fault, FaultKind, Finding, FindingKind, Json, Named, Outcome, PackedMeta, PayloadId, PayloadMeta,
+    Response, Run, ScanId, Sha256, Task,
 };
 
 /// Names of one payload that are listed.
 const MAX_NAMES: usize = 100;
 
-/// Where a payload stands in the response.
+/// Where a payload stands in the response. There may be very many, so they hold no more than they have to.
 struct Place {
     id: PayloadId,
     depth: u16,
-    meta: PayloadMeta,
+    meta: Meta,
     size: u64,
     sha256: Option<Sha256>,
-    from: Vec<PayloadId>,
-    by: Vec<String>,
+    arrivals: Vec<Arrival>,
+    /// Empty until something arrives for the second time.
     names: Vec<String>,
+}
+
+enum Meta {
+    Whole(PayloadMeta),
+    Packed(PackedMeta),
+}
+
+impl Meta {
+    fn into_whole(self) -> PayloadMeta {
+        match self {
+            Self::Whole(meta) => meta,
+            Self::Packed(meta) => meta.get(),
+        }
+    }
+
+    fn filename(&self) -> Option<String> {
+        match self {
+            Self::Whole(meta) => meta.filename().map(str::to_owned),
+            Self::Packed(meta) => meta.get().filename().map(str::to_owned),
+        }
+    }
+}
+
+/// One way in which a payload was extracted.
+#[derive(PartialEq)]
+struct Arrival {
+    from: PayloadId,
+    /// The plugin, by its place in a list of names.
+    by: u32,
 }
 
 /// A frozen scan on its way to a response, one payload at a time.
 pub struct Assembly {
-    outcomes: HashMap<PayloadId, Outcome>,
+    outcomes: HashMap<PayloadId, Kept>,
     places: std::vec::IntoIter<Place>,
+    plugins: Vec<String>,
     /// Everything but the payloads.
     frame: Response,
 }
 
 impl Assembly {
-    /// Puts the payloads of a frozen scan in order.
-    pub fn new(scan: FrozenScan, engine: &EngineInfo) -> Self {
-        let mut outcomes: HashMap<PayloadId, Outcome> = scan.outcomes.into_iter().map(|o| (o.payload_id, o)).collect();
-        let places = arrange(scan.scan_id, &scan.head, &outcomes);
-        let mut errors = Vec::new();
-        for place in &places {
-            if let Some(outcome) = outcomes.get_mut(&place.id) {
-                errors.append(&mut outcome.errors);
-            }
-        }
+    /// Puts the payloads of a frozen scan in order. Blocks where outcomes are read from files.
+    ///
+    /// # Errors
+    /// An outcome cannot be read.
+    pub fn new(scan: FrozenScan, engine: &EngineInfo) -> Result<Self, Fault> {
+        let outcomes = scan.outcomes.into_iter().map(|kept| (kept.payload_id(), kept)).collect();
+        let mut arranged = Arranging::of(scan.scan_id, outcomes);
+        arranged.roots(&scan.head)?;
+        arranged.children()?;
+        let Arranging { outcomes, places, plugins, mut errors, .. } = arranged;
         errors.sort_by(|a: &ErrorEntry, b| {
             (a.payload_id, &a.plugin_name, &a.error).cmp(&(b.payload_id, &b.plugin_name, &b.error))
         });
@@ -65,59 +97,67 @@ impl Assembly {
             tenant: scan.head.tenant,
             replay_of: scan.head.replay_of,
         };
-        Self { outcomes, places: places.into_iter(), frame }
+        Ok(Self { outcomes, places: places.into_iter(), plugins, frame })
     }
 
     /// The whole response in memory.
-    pub fn response(mut self) -> Response {
-        let results = self.by_ref().collect();
-        Response { results, ..self.frame }
+    ///
+    /// # Errors
+    /// An outcome cannot be read.
+    pub fn response(mut self) -> Result<Response, Fault> {
+        let results = self.by_ref().collect::<Result<_, _>>()?;
+        Ok(Response { results, ..self.frame })
     }
 
     /// The response as compact JSON: what [`Assembly::response`] would be written as, without holding more than one
     /// payload of it.
     ///
     /// # Errors
-    /// It cannot be written as JSON.
-    pub fn write(mut self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    /// An outcome cannot be read, or `out` not be written.
+    pub fn write(mut self, out: &mut impl Write) -> Result<(), Fault> {
         // The payloads come first in the document, so everything else follows the list that the frame has empty.
         const HEAD: &str = "{\"results\":[";
-        out.extend_from_slice(HEAD.as_bytes());
+        out.write_all(HEAD.as_bytes()).map_err(unwritten)?;
         let mut separator = "";
         for payload in self.by_ref() {
-            out.extend_from_slice(separator.as_bytes());
-            serde_json::to_writer(&mut *out, &payload)?;
+            out.write_all(separator.as_bytes()).map_err(unwritten)?;
+            serde_json::to_writer(&mut *out, &payload?).map_err(unwritten)?;
             separator = ",";
         }
-        let frame = serde_json::to_vec(&self.frame)?;
-        out.extend_from_slice(frame.strip_prefix(HEAD.as_bytes()).unwrap_or_default());
-        Ok(())
+        let frame = serde_json::to_vec(&self.frame).map_err(unwritten)?;
+        out.write_all(frame.strip_prefix(HEAD.as_bytes()).unwrap_or_default()).map_err(unwritten)
     }
 }
 
-impl Iterator for Assembly {
-    type Item = PayloadResults;
+fn unwritten(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Fault {
+    Fault::because(FaultKind::Unavailable, "a response cannot be written", error)
+}
 
-    fn next(&mut self) -> Option<PayloadResults> {
+impl Iterator for Assembly {
+    type Item = Result<PayloadResults, Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         let place = self.places.next()?;
-        let outcome = self.outcomes.remove(&place.id);
-        Some(payload(place, outcome))
+        let outcome = self.outcomes.remove(&place.id).map(Kept::into_outcome).transpose();
+        Some(outcome.map(|outcome| payload(place, &self.plugins, outcome)))
     }
 }
 
 /// One payload's results before its scan is assembled, for archivers: parents and names are not known yet.
 pub(crate) fn alone(task: &Task, outcome: &Outcome) -> PayloadResults {
+    let by = task.ancestors.last().map(|ancestor| ancestor.plugin.clone());
+    let arrival = task.parent.filter(|_| by.is_some()).map(|from| Arrival { from, by: 0 });
     let place = Place {
         id: task.payload_id,
         depth: task.depth,
-        meta: task.payload_meta.clone(),
+        meta: Meta::Whole(task.payload_meta.clone()),
         size: outcome.size,
         sha256: outcome.sha256,
-        from: task.parent.into_iter().collect(),
-        by: task.ancestors.last().map(|a| a.plugin.clone()).into_iter().collect(),
+        arrivals: arrival.into_iter().collect(),
         names: Vec::new(),
     };
-    payload(place, Some(outcome.clone()))
+    let plugins: Vec<String> = by.into_iter().collect();
+    payload(place, &plugins, Some(outcome.clone()))
 }
 
 fn out_of_time(head: &ScanHead, missing: usize) -> Finding {
@@ -136,88 +176,162 @@ fn missing_error(id: PayloadId) -> ErrorEntry {
     }
 }
 
-/// Breadth first from the roots; children by (plugin, ordinal). A child whose content equals a root's, treated the same
-/// way, is that root.
-fn arrange(scan: ScanId, head: &ScanHead, outcomes: &HashMap<PayloadId, Outcome>) -> Vec<Place> {
-    let has_children = outcomes.values().any(|outcome| !outcome.edges.is_empty());
-    let mut folded: HashMap<PayloadId, PayloadId> = HashMap::new();
-    let mut places: Vec<Place> = Vec::new();
-    let mut index: HashMap<PayloadId, usize> = HashMap::new();
-    let mut waiting = VecDeque::new();
-    for root in &head.roots {
-        let outcome = outcomes.get(&root.id);
-        let sha256 = outcome.and_then(|o| o.sha256).or(root.sha256);
-        if let (Some(sha256), true) = (sha256, has_children) {
-            let twin = PayloadId::child(scan, &sha256, root.payload_meta.should_scan, &root.payload_meta.dispatch_to);
-            folded.entry(twin).or_insert(root.id);
+/// What the order of payloads depends on, of one outcome.
+#[derive(Default, Deserialize)]
+struct Lines {
+    #[serde(default)]
+    sha256: Option<Sha256>,
+    size: u64,
+    #[serde(default)]
+    edges: Vec<Edge>,
+    #[serde(default)]
+    errors: Vec<ErrorEntry>,
+}
+
+impl Lines {
+    /// Takes them out of an outcome where it is in memory: nothing looks at them again.
+    fn of(kept: &mut Kept) -> Result<Self, Fault> {
+        match kept {
+            Kept::Whole(outcome) => Ok(Self {
+                sha256: outcome.sha256,
+                size: outcome.size,
+                edges: std::mem::take(&mut outcome.edges),
+                errors: std::mem::take(&mut outcome.errors),
+            }),
+            Kept::Text { json, .. } => Kept::read_text(json),
         }
-        index.insert(root.id, places.len());
-        waiting.push_back(root.id);
-        places.push(Place {
-            id: root.id,
-            depth: 0,
-            meta: root.payload_meta.clone(),
-            size: outcome.map_or(root.size, |o| o.size),
-            sha256,
-            from: Vec::new(),
-            by: Vec::new(),
-            names: root.payload_meta.filename().map(str::to_owned).into_iter().collect(),
-        });
     }
-    while let Some(parent) = waiting.pop_front() {
-        let Some(outcome) = outcomes.get(&parent) else { continue };
-        let depth = places[index[&parent]].depth + 1;
-        let mut edges: Vec<&Edge> = outcome.edges.iter().collect();
-        edges.sort_by(|a, b| (&a.plugin, a.ordinal).cmp(&(&b.plugin, b.ordinal)));
-        for edge in edges {
-            let child = folded.get(&edge.child).copied().unwrap_or(edge.child);
-            let at = *index.entry(child).or_insert_with(|| {
-                waiting.push_back(child);
-                places.push(place_of(child, depth, edge));
-                places.len() - 1
+}
+
+/// Payloads breadth first from the roots; children by (plugin, ordinal). A child whose content equals a root's, treated
+/// the same way, is that root.
+struct Arranging {
+    scan: ScanId,
+    outcomes: HashMap<PayloadId, Kept>,
+    places: Vec<Place>,
+    index: HashMap<PayloadId, usize>,
+    /// Roots by the id that a child of the same content would have.
+    folded: HashMap<PayloadId, PayloadId>,
+    /// Of the roots, in their order.
+    first: Vec<Option<Lines>>,
+    plugins: Vec<String>,
+    errors: Vec<ErrorEntry>,
+}
+
+impl Arranging {
+    fn of(scan: ScanId, outcomes: HashMap<PayloadId, Kept>) -> Self {
+        Self {
+            scan,
+            outcomes,
+            places: Vec::new(),
+            index: HashMap::new(),
+            folded: HashMap::new(),
+            first: Vec::new(),
+            plugins: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    fn lines(&mut self, id: PayloadId) -> Result<Option<Lines>, Fault> {
+        self.outcomes.get_mut(&id).map(Lines::of).transpose()
+    }
+
+    fn roots(&mut self, head: &ScanHead) -> Result<(), Fault> {
+        for root in &head.roots {
+            let lines = self.lines(root.id)?;
+            let sha256 = lines.as_ref().and_then(|lines| lines.sha256).or(root.sha256);
+            let meta = &root.payload_meta;
+            // Where there are no children, none can be a root.
+            let barren = self.outcomes.len() == 1 && lines.as_ref().is_some_and(|lines| lines.edges.is_empty());
+            if let (Some(sha256), false) = (sha256, barren) {
+                let twin = PayloadId::child(self.scan, &sha256, meta.should_scan, &meta.dispatch_to);
+                self.folded.entry(twin).or_insert(root.id);
+            }
+            self.index.insert(root.id, self.places.len());
+            self.places.push(Place {
+                id: root.id,
+                depth: 0,
+                meta: Meta::Whole(meta.clone()),
+                size: lines.as_ref().map_or(root.size, |lines| lines.size),
+                sha256,
+                arrivals: Vec::new(),
+                names: Vec::new(),
             });
-            arrive(&mut places[at], parent, edge);
+            self.first.push(lines);
+        }
+        Ok(())
+    }
+
+    fn children(&mut self) -> Result<(), Fault> {
+        let mut at = 0;
+        // Places are visited in the order in which they were found.
+        while let Some(place) = self.places.get(at) {
+            let (parent, depth) = (place.id, place.depth.saturating_add(1));
+            let lines = match self.first.get_mut(at) {
+                Some(lines) => lines.take(),
+                None => self.lines(parent)?,
+            };
+            at += 1;
+            let Some(Lines { mut edges, errors, .. }) = lines else { continue };
+            self.errors.extend(errors);
+            edges.sort_by(|a, b| (&a.plugin, a.ordinal).cmp(&(&b.plugin, b.ordinal)));
+            edges.into_iter().for_each(|edge| self.arrive(parent, depth, edge));
+        }
+        Ok(())
+    }
+
+    /// One more way in which a payload was extracted: a parent, a plugin, perhaps a name.
+    fn arrive(&mut self, parent: PayloadId, depth: u16, edge: Edge) {
+        let arrival = Arrival { from: parent, by: self.plugin(&edge.plugin) };
+        let child = self.folded.get(&edge.child).copied().unwrap_or(edge.child);
+        let Some(at) = self.index.get(&child) else {
+            self.index.insert(child, self.places.len());
+            self.places.push(Place {
+                id: child,
+                depth,
+                meta: Meta::Packed(edge.meta),
+                size: edge.size,
+                sha256: Some(edge.sha256),
+                arrivals: vec![arrival],
+                names: Vec::new(),
+            });
+            return;
+        };
+        let place = &mut self.places[*at];
+        if !place.arrivals.contains(&arrival) {
+            place.arrivals.push(arrival);
+        }
+        if place.names.is_empty() {
+            place.names.extend(place.meta.filename());
+        }
+        if let Some(name) = edge.meta.get().filename()
+            && place.names.len() < MAX_NAMES
+            && !place.names.iter().any(|n| n == name)
+        {
+            place.names.push(name.to_owned());
         }
     }
-    places
-}
 
-fn place_of(id: PayloadId, depth: u16, edge: &Edge) -> Place {
-    Place {
-        id,
-        depth,
-        meta: edge.meta.clone(),
-        size: edge.size,
-        sha256: Some(edge.sha256),
-        from: Vec::new(),
-        by: Vec::new(),
-        names: Vec::new(),
+    /// The number that stands for a plugin's name.
+    fn plugin(&mut self, name: &str) -> u32 {
+        // There are few, and the last one comes again most of the time.
+        let at = self.plugins.iter().rposition(|known| known == name).unwrap_or_else(|| {
+            self.plugins.push(name.to_owned());
+            self.plugins.len() - 1
+        });
+        u32::try_from(at).unwrap_or(u32::MAX)
     }
 }
 
-/// One more way in which a payload was extracted: a parent, a plugin, perhaps a name.
-fn arrive(place: &mut Place, parent: PayloadId, edge: &Edge) {
-    let seen = place.from.iter().zip(&place.by).any(|(from, by)| *from == parent && *by == edge.plugin);
-    if !seen {
-        place.from.push(parent);
-        place.by.push(edge.plugin.clone());
-    }
-    if let Some(name) = edge.meta.filename()
-        && place.names.len() < MAX_NAMES
-        && !place.names.iter().any(|n| n == name)
-    {
-        place.names.push(name.to_owned());
-    }
-}
-
-fn payload(place: Place, outcome: Option<Outcome>) -> PayloadResults {
+fn payload(place: Place, plugins: &[String], outcome: Option<Outcome>) -> PayloadResults {
+    let by = |arrival: &Arrival| plugins.get(arrival.by as usize).cloned().unwrap_or_default();
     let mut result = PayloadResults {
         size: place.size,
         payload_id: place.id,
-        payload_meta: place.meta,
+        payload_meta: place.meta.into_whole(),
         plugins_run: PluginsRun::default(),
-        extracted_from: place.from,
-        extracted_by: place.by,
+        extracted_from: place.arrivals.iter().map(|arrival| arrival.from).collect(),
+        extracted_by: place.arrivals.iter().map(by).collect(),
         workers: Named::default(),
         archivers: Named::default(),
         sha256: place.sha256,

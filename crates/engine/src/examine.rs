@@ -9,7 +9,8 @@ use bytes::Bytes;
 use stoq_api::outcome::Edge;
 use stoq_api::scanner::Remaining;
 use stoq_api::{
-    Content, Fault, FaultKind, Finding, FindingKind, Outcome, PayloadId, PayloadMeta, RunStatus, Sha256, Task,
+    Content, Fault, FaultKind, Finding, FindingKind, Outcome, PackedMeta, PayloadId, PayloadMeta, RunStatus, Sha256,
+    Task,
 };
 use stoq_jail::{Answer, JobItem, StopReason};
 use stoq_runtime::metrics::{ErrorKind, Role};
@@ -245,7 +246,8 @@ pub fn given_up(task: &Task, attempts: u32) -> Outcome {
 }
 
 /// An edge to a child as it was received.
-pub(crate) fn edge(task: &Task, plugin: &str, ordinal: u32, meta: PayloadMeta, sha256: Sha256, size: u64) -> Edge {
-    let child = PayloadId::child(task.scan_id, &sha256, meta.should_scan, &meta.dispatch_to);
+pub(crate) fn edge(task: &Task, plugin: &str, ordinal: u32, meta: PackedMeta, sha256: Sha256, size: u64) -> Edge {
+    let PayloadMeta { should_scan, dispatch_to, .. } = meta.get();
+    let child = PayloadId::child(task.scan_id, &sha256, should_scan, &dispatch_to);
     Edge { child, plugin: plugin.to_owned(), ordinal, sha256, size, meta }
 }

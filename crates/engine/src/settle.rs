@@ -27,6 +27,9 @@ use crate::surroundings::Surroundings;
 /// Room for a usual response; larger ones grow.
 const RESPONSE_BYTES: usize = 2 << 10;
 
+/// Payloads whose response is assembled without handing it to another thread.
+const ASSEMBLED_AT_ONCE: usize = 32;
+
 /// Traces named in one message: with more its header would be longer than some brokers take.
 const MAX_TRACED: usize = 16;
 
@@ -54,7 +57,7 @@ pub async fn leaf(around: &Surroundings, task: Task, examined: Examined) -> Resu
         scan_id: task.scan_id,
         head: Arc::unwrap_or_clone(task.scan),
         completeness: Completeness::Complete,
-        outcomes: vec![examined.outcome],
+        outcomes: vec![examined.outcome.into()],
         missing: Vec::new(),
     };
     respond(around, frozen).await
@@ -138,18 +141,34 @@ async fn respond(around: &Surroundings, frozen: FrozenScan) -> Result<Ready, Fau
     let id = frozen.scan_id.to_string();
     let (source, trace) = (frozen.head.source.clone(), frozen.head.trace.clone());
     let complete = frozen.completeness == Completeness::Complete;
-    let assembly = Assembly::new(frozen, &around.engine);
-    let mut json = Vec::with_capacity(RESPONSE_BYTES);
-    let written = if around.decorators.is_empty() {
-        assembly.write(&mut json)
+    let json = if around.decorators.is_empty() {
+        beside(around, frozen, |assembly| {
+            let mut json = Vec::with_capacity(RESPONSE_BYTES);
+            assembly.write(&mut json).map(|()| json)
+        })
+        .await?
     } else {
         // Decorators see the response as a whole.
-        let mut response = assembly.response();
+        let mut response = beside(around, frozen, Assembly::response).await?;
         decorate(around, &mut response).await;
-        serde_json::to_writer(&mut json, &response)
+        let unwritable = |e| Fault::because(FaultKind::Refused, "a response cannot be written as JSON", e);
+        serde_json::to_vec(&response).map_err(unwritable)?
     };
-    written.map_err(|e| Fault::because(FaultKind::Refused, "a response cannot be written as JSON", e))?;
     Ok(Ready { item: Item { id, json: Bytes::from(json) }, source, complete, trace })
+}
+
+/// Assembles a scan, on a thread of its own if it has more than a few payloads.
+async fn beside<T: Send + 'static>(
+    around: &Surroundings,
+    frozen: FrozenScan,
+    work: impl FnOnce(Assembly) -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    if frozen.outcomes.len() <= ASSEMBLED_AT_ONCE {
+        return work(Assembly::new(frozen, &around.engine)?);
+    }
+    let engine = around.engine.clone();
+    let assembled = tokio::task::spawn_blocking(move || work(Assembly::new(frozen, &engine)?)).await;
+    assembled.map_err(|e| Fault::because(FaultKind::Unavailable, "assembling a response stopped", e))?
 }
 
 /// Publishes responses, confirmed: several small ones in one message, large ones by their place in the store.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stoq_api::digest::Sha256Builder;
 use stoq_api::scanner::Remaining;
-use stoq_api::{Content, PayloadMeta, Sha256, SpentKind};
+use stoq_api::{Content, PackedMeta, Sha256, SpentKind};
 
 use crate::job::Child;
 use crate::protocol::MAX_META_TOTAL;
@@ -80,7 +80,7 @@ pub(crate) struct Children {
 
 struct Open {
     plugin: u16,
-    meta: PayloadMeta,
+    meta: PackedMeta,
     digest: Sha256Builder,
     place: Place,
 }
@@ -88,7 +88,7 @@ struct Open {
 #[derive(Debug)]
 struct Done {
     plugin: u16,
-    meta: PayloadMeta,
+    meta: PackedMeta,
     sha256: Sha256,
     place: Place,
 }
@@ -115,7 +115,7 @@ impl Children {
     }
 
     /// A child of `plugin` begins; its metadata took `size` bytes on the wire.
-    pub(crate) fn open(&mut self, plugin: u16, meta: PayloadMeta, size: usize) -> Result<(), Refused> {
+    pub(crate) fn open(&mut self, plugin: u16, meta: PackedMeta, size: usize) -> Result<(), Refused> {
         if self.open.is_some() {
             return Err(Refused::Order("a child inside a child"));
         }
@@ -217,12 +217,14 @@ impl Spool {
 
 #[cfg(test)]
 mod tests {
+    use stoq_api::PayloadMeta;
+
     use super::*;
 
     const PLENTY: Remaining = Remaining { children: 1000, bytes: 100 << 20 };
 
     fn emit(children: &mut Children, dir: &Path, byte: u8, len: usize, keep: bool) {
-        children.open(1, PayloadMeta::default(), 10).unwrap();
+        children.open(1, PackedMeta::from(&PayloadMeta::default()), 10).unwrap();
         for piece in vec![byte; len].chunks(60_000) {
             children.data(piece, dir).unwrap();
         }
@@ -256,12 +258,15 @@ mod tests {
         let mut children = Children::new(Remaining { children: 1, bytes: 3 });
         assert!(matches!(children.data(b"a", dir.path()), Err(Refused::Order(_))));
         assert!(matches!(children.close(true), Err(Refused::Order(_))));
-        children.open(0, PayloadMeta::default(), 2).unwrap();
-        assert!(matches!(children.open(0, PayloadMeta::default(), 2), Err(Refused::Order(_))));
+        children.open(0, PackedMeta::from(&PayloadMeta::default()), 2).unwrap();
+        assert!(matches!(children.open(0, PackedMeta::from(&PayloadMeta::default()), 2), Err(Refused::Order(_))));
         children.data(b"abc", dir.path()).unwrap();
         assert!(matches!(children.data(b"d", dir.path()), Err(Refused::Spent(SpentKind::Bytes))));
         children.close(true).unwrap();
-        assert!(matches!(children.open(0, PayloadMeta::default(), 2), Err(Refused::Spent(SpentKind::Payloads))));
+        assert!(matches!(
+            children.open(0, PackedMeta::from(&PayloadMeta::default()), 2),
+            Err(Refused::Spent(SpentKind::Payloads))
+        ));
         let mut meta = Meter::new(PLENTY);
         assert_eq!(meta.child(MAX_META_TOTAL + 1), Err(SpentKind::Bytes));
     }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use stoq_api::PayloadMeta;
 use stoq_api::scanner::{Remaining, Sink, Spent};
+use stoq_api::{PackedMeta, PayloadMeta};
 
 use crate::children::{Children, Refused};
 use crate::error::JailError;
@@ -220,7 +220,7 @@ impl Sink for Memory<'_> {
             self.close(false)?;
         }
         let size = encode_meta(&meta)?.len();
-        self.children.open(self.plugin.unwrap_or(0), meta, size).map_err(refused)
+        self.children.open(self.plugin.unwrap_or(0), PackedMeta::from(&meta), size).map_err(refused)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

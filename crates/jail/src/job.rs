@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use stoq_api::scanner::Remaining;
-use stoq_api::{Content, PayloadMeta, Sha256};
+use stoq_api::{Content, PackedMeta, Sha256};
 
 /// One payload to be scanned in a slot.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ pub struct Child {
     /// The plugin that emitted it, by number.
     pub plugin: u16,
     /// Its metadata.
-    pub meta: PayloadMeta,
+    pub meta: PackedMeta,
     /// Its bytes.
     pub content: Content,
     /// Their digest.

@@ -1,7 +1,7 @@
 //! What the whole command costs: a cold scan of one small file, an archive of many members, and a run on a data directory
 //! against a scan in memory.
 //!
-//! `cargo bench -p stoq --bench command`. CPU times are those of the command and all its processes, as the kernel counts
+//! `cargo bench -p stoq --bench command [-- cold|archive|data]`. CPU times are those of the command and all its processes, as the kernel counts
 //! them once they have ended; each scenario runs several times and the median is shown.
 #![expect(clippy::unwrap_used, reason = "a measurement stops at the first surprise")]
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
@@ -19,18 +19,27 @@ const FILES: u32 = 20_000;
 const COLD: u32 = 40;
 const FILE_SIZE: usize = 12 << 10;
 
-/// CPU and wall time of one command, and the most memory that its first process held.
+/// What one command took.
 struct Cost {
     cpu: Duration,
     wall: Duration,
+    /// The most memory that all its processes held together, as far as samples tell.
     peak_kib: u64,
+    /// The most that its first process held.
+    first_kib: u64,
+    /// Bytes that it wrote to standard output.
+    written: u64,
 }
 
+/// `cargo bench … -- PART` runs one part only.
 fn main() {
     let dir = tempfile::tempdir().unwrap();
-    cold(dir.path());
-    archive(dir.path());
-    data_directory(dir.path());
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    for (name, measure) in [("cold", cold as fn(&Path)), ("archive", archive), ("data", data_directory)] {
+        if part.as_ref().is_none_or(|part| part == name) {
+            measure(dir.path());
+        }
+    }
 }
 
 fn cold(dir: &Path) {
@@ -44,26 +53,51 @@ fn cold(dir: &Path) {
     println!("cold scan of 1 KiB, hash only: {:.1} ms CPU, {:.1} ms", ms(cpu), ms(wall));
 }
 
+/// What each member costs, and what is in memory at most: by the number of members, and by their size.
 fn archive(dir: &Path) {
-    let (small, large) = (dir.join("thousand.zip"), dir.join("many.zip"));
-    zip(&small, MEMBERS / 10);
-    zip(&large, MEMBERS);
-    let scan = |path: &Path, workers: &[&str]| {
-        let path = path.to_str().unwrap();
-        let mut arguments = vec!["scan", path, "--set", "routes.dispatchers=", "-a"];
-        arguments.extend(workers);
-        median(5, || run(&arguments))
-    };
-    let (few, many) =
-        (scan(&small, &["mimetype", "decompress", "hash"]), scan(&large, &["mimetype", "decompress", "hash"]));
-    let each = (many.cpu.saturating_sub(few.cpu)).as_secs_f64() * 1e6 / f64::from(MEMBERS - MEMBERS / 10);
-    println!("zip members, each unpacked, admitted, identified, hashed: {each:.1} us CPU");
-    println!(
-        "peak memory: {} MiB with {} members, {} MiB with {MEMBERS}",
-        few.peak_kib >> 10,
-        MEMBERS / 10,
-        many.peak_kib >> 10
-    );
+    let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    for (members, lines) in [(MEMBERS / 10, 20), (MEMBERS, 20), (MEMBERS * 4, 20), (MEMBERS / 10, 2_000)] {
+        zip(Path::new(&path(&format!("{members}x{lines}"))), members, lines);
+    }
+    for jail in ["require", "off"] {
+        let scan = |members: u32, lines: usize| {
+            let (file, jail) = (path(&format!("{members}x{lines}")), format!("scan.jail={jail}"));
+            let (payloads, most) =
+                (format!("budgets.max_payloads={members}"), format!("decompress:max_members={members}"));
+            let options = [
+                "scan",
+                file.as_str(),
+                "--set",
+                "routes.dispatchers=",
+                "--set",
+                jail.as_str(),
+                "--set",
+                payloads.as_str(),
+                "--plugin-opts",
+                most.as_str(),
+            ];
+            median(5, || run(&[&options[..], &["-a", "mimetype", "decompress", "hash"]].concat()))
+        };
+        let (few, many, most) = (scan(MEMBERS / 10, 20), scan(MEMBERS, 20), scan(MEMBERS * 4, 20));
+        let each = |cost: &Cost, members| {
+            cost.cpu.saturating_sub(few.cpu).as_secs_f64() * 1e6 / f64::from(members - MEMBERS / 10)
+        };
+        println!("jail = {jail}: zip members of 600 bytes, each unpacked, admitted, identified, hashed:");
+        println!("  {:.1} us CPU a member with {MEMBERS}", each(&many, MEMBERS));
+        println!("  {:.1} us CPU a member with {}", each(&most, MEMBERS * 4), MEMBERS * 4);
+        let large = scan(MEMBERS / 10, 2_000);
+        println!("  peak memory of all processes (first process), MiB, by members:");
+        for (cost, what) in [
+            (&few, "1,000 of 600 bytes"),
+            (&many, "10,000 of 600 bytes"),
+            (&most, "40,000 of 600 bytes"),
+            (&large, "1,000 of 60,000 bytes"),
+        ] {
+            let mib = |kib: u64| kib as f64 / 1024.0;
+            let response = mib(cost.written >> 10);
+            println!("    {:6.1} ({:5.1}) {what}; response {response:.1}", mib(cost.peak_kib), mib(cost.first_kib));
+        }
+    }
 }
 
 fn data_directory(dir: &Path) {
@@ -101,11 +135,11 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn zip(path: &Path, members: u32) {
+fn zip(path: &Path, members: u32, lines: usize) {
     let mut zip = zip::ZipWriter::new(fs::File::create(path).unwrap());
     for number in 0..members {
         zip.start_file(format!("member-{number:05}"), zip::write::SimpleFileOptions::default()).unwrap();
-        zip.write_all(format!("the content of member {number}\n").repeat(20).as_bytes()).unwrap();
+        zip.write_all(format!("the content of member {number}\n").repeat(lines).as_bytes()).unwrap();
     }
     zip.finish().unwrap();
 }
@@ -120,27 +154,45 @@ fn median(times: usize, mut run: impl FnMut() -> Cost) -> Cost {
 fn run(arguments: &[&str]) -> Cost {
     let before = children_used();
     let started = Instant::now();
+    let out = tempfile::NamedTempFile::new().unwrap();
     let mut child = Command::new(STOQ)
         .args(arguments)
         .env("STOQ_HOME", "/nonexistent")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(out.reopen().unwrap())
         .stderr(Stdio::inherit())
         .spawn()
         .unwrap();
-    let mut peak_kib = 0;
+    let (mut peak_kib, mut first_kib) = (0, 0);
     let status = loop {
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let held = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).map(str::trim);
-        peak_kib = held.and_then(|kib| kib.trim_end_matches(" kB").parse().ok()).unwrap_or(peak_kib);
+        first_kib = value(child.id(), "status", "VmHWM:").unwrap_or(first_kib);
+        peak_kib = peak_kib.max(held(child.id()));
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        // Sampled, because nothing tells the peak of a process that has ended.
-        std::thread::sleep(Duration::from_millis(2));
+        // Sampled, because nothing tells the peak of processes that have ended.
+        std::thread::sleep(Duration::from_millis(5));
     };
     assert!(status.success(), "{arguments:?}: {status}");
-    Cost { cpu: children_used().saturating_sub(before), wall: started.elapsed(), peak_kib }
+    let written = out.as_file().metadata().unwrap().len();
+    Cost { cpu: children_used().saturating_sub(before), wall: started.elapsed(), peak_kib, first_kib, written }
+}
+
+/// What a process and all below it hold, in KiB: what several of them share counts once.
+fn held(process: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let below: u64 = children
+        .flat_map(|c| c.split_whitespace().filter_map(|id| id.parse().ok()).map(held).collect::<Vec<_>>())
+        .sum();
+    below + value(process, "smaps_rollup", "Pss:").unwrap_or(0)
+}
+
+/// A figure in KiB of a file of a process.
+fn value(process: u32, file: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{process}/{file}")).ok()?;
+    let figure = text.lines().find_map(|line| line.strip_prefix(name))?;
+    figure.trim().trim_end_matches(" kB").parse().ok()
 }
 
 /// CPU time of children that have ended, theirs included: cutime and cstime of proc_pid_stat(5), in hundredths of a second.

@@ -1,21 +1,26 @@
 //! A ledger in memory: one map of scans behind one lock, no operation longer than what it names.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use stoq_api::ledger::{
-    ATTEMPTS_KEPT, Admission, Admitted, ChildRecord, Claim, Completeness, FINISH_LEASE, FrozenScan, Ledger, MAX_ADMIT,
-    Overdue, Settled,
+    ATTEMPTS_KEPT, Admission, Admitted, ChildRecord, Claim, Completeness, FINISH_LEASE, FrozenScan, Kept, Ledger,
+    MAX_ADMIT, Overdue, Settled,
 };
 use stoq_api::task::ScanHead;
-use stoq_api::{Fault, FaultKind, Outcome, PayloadId, ScanId, Timestamp};
+use stoq_api::{Content, Fault, FaultKind, Outcome, PayloadId, ScanId, Timestamp};
+
+use crate::spool::Spool;
 
 /// Keeps scans in memory.
 #[derive(Default)]
 pub struct MemoryLedger {
     state: Mutex<State>,
+    overflow: Option<(Arc<Path>, usize)>,
 }
 
 #[derive(Default)]
@@ -34,6 +39,9 @@ struct Scan {
     payloads: HashMap<PayloadId, Entry>,
     /// By parent, in the order of their admission.
     children: HashMap<PayloadId, Vec<PayloadId>>,
+    /// Bytes of outcomes in memory.
+    bytes: usize,
+    spool: Option<Spool>,
     outstanding: usize,
     admitted: u64,
     admitted_bytes: u64,
@@ -44,7 +52,8 @@ struct Scan {
 
 struct Entry {
     admitted_by: Option<PayloadId>,
-    outcome: Option<Outcome>,
+    /// As JSON.
+    outcome: Option<Content>,
 }
 
 #[derive(Clone, Copy)]
@@ -70,6 +79,11 @@ impl MemoryLedger {
     /// An empty ledger.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty ledger that puts outcomes into files in `dir` once `held` bytes of those of their scan are in memory.
+    pub fn spooling(dir: &Path, held: usize) -> Self {
+        Self { overflow: Some((dir.into(), held)), ..Self::default() }
     }
 }
 
@@ -114,6 +128,8 @@ impl Scan {
             started: now,
             payloads: HashMap::new(),
             children: HashMap::new(),
+            bytes: 0,
+            spool: None,
             outstanding: 0,
             admitted: 0,
             admitted_bytes: 0,
@@ -150,22 +166,41 @@ impl Scan {
         Admission::New
     }
 
-    fn settle(&mut self, outcome: &Outcome, now: Timestamp) -> Settled {
+    fn settle(
+        &mut self,
+        outcome: &Outcome,
+        overflow: Option<&(Arc<Path>, usize)>,
+        now: Timestamp,
+    ) -> Result<Settled, Fault> {
         let id = outcome.payload_id;
-        self.make_outstanding(id, None);
-        if let Some(entry) = self.payloads.get_mut(&id)
-            && entry.outcome.is_none()
-        {
-            entry.outcome = Some(outcome.clone());
-            self.outstanding -= 1;
+        if self.payloads.get(&id).is_none_or(|entry| entry.outcome.is_none()) {
+            let kept = self.keep(outcome, overflow)?;
+            self.make_outstanding(id, None);
+            if let Some(entry) = self.payloads.get_mut(&id) {
+                entry.outcome = Some(kept);
+                self.outstanding -= 1;
+            }
         }
         if self.outstanding == 0 {
             self.frozen = Some(Frozen { completeness: Completeness::Complete, lease_until: now.after(FINISH_LEASE) });
-            return Settled::Frozen;
+            return Ok(Settled::Frozen);
         }
         let children = self.children.get(&id).map_or(&[][..], Vec::as_slice);
         let unsettled = children.iter().filter(|c| self.payloads.get(c).is_some_and(|e| e.outcome.is_none()));
-        Settled::Open { unsettled: unsettled.copied().collect() }
+        Ok(Settled::Open { unsettled: unsettled.copied().collect() })
+    }
+
+    /// An outcome in memory or, where a scan has too many of them, in a file that goes with the scan.
+    fn keep(&mut self, outcome: &Outcome, overflow: Option<&(Arc<Path>, usize)>) -> Result<Content, Fault> {
+        let json = serde_json::to_vec(outcome)
+            .map_err(|e| Fault::because(FaultKind::Refused, "an outcome cannot be written as JSON", e))?;
+        if let Some((dir, held)) = overflow
+            && self.bytes + json.len() > *held
+        {
+            return self.spool.get_or_insert_with(|| Spool::new(Arc::clone(dir))).put(&json);
+        }
+        self.bytes += json.len();
+        Ok(json.into())
     }
 
     /// When the scan's time ends or ended.
@@ -175,11 +210,14 @@ impl Scan {
 
     fn view(&self, scan_id: ScanId, completeness: Completeness) -> FrozenScan {
         let missing = self.payloads.iter().filter(|(_, e)| e.outcome.is_none()).map(|(id, _)| *id);
+        let outcomes = self.payloads.iter().filter_map(|(id, entry)| {
+            entry.outcome.as_ref().map(|json| Kept::Text { payload_id: *id, json: json.clone() })
+        });
         FrozenScan {
             scan_id,
             head: self.head.clone(),
             completeness,
-            outcomes: self.payloads.values().filter_map(|e| e.outcome.clone()).collect(),
+            outcomes: outcomes.collect(),
             missing: missing.collect(),
         }
     }
@@ -226,7 +264,7 @@ impl Ledger for MemoryLedger {
             Found::Unknown => Settled::Unknown,
             Found::Frozen => Settled::Frozen,
             Found::Closed => Settled::Closed,
-            Found::Open(scan) => scan.settle(outcome, now),
+            Found::Open(scan) => scan.settle(outcome, self.overflow.as_ref(), now)?,
         })
     }
 

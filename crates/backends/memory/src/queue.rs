@@ -1,13 +1,17 @@
 //! A queue in memory: each subscription is a list of what waits and a map of what is held.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Part, Prefetch, Queue, Settle};
-use stoq_api::{Fault, FaultKind, Timestamp};
+use stoq_api::{Content, Fault, FaultKind, Timestamp};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::spool::Spool;
 
 /// One lane in memory.
 pub struct MemoryQueue {
@@ -15,6 +19,7 @@ pub struct MemoryQueue {
     capacity: Option<usize>,
     subscriptions: Mutex<Arc<[Arc<Subscription>]>>,
     room: Arc<Notify>,
+    overflow: Option<(Arc<Path>, usize)>,
 }
 
 struct Subscription {
@@ -30,10 +35,16 @@ struct Lists {
     ready: VecDeque<Entry>,
     held: HashMap<u64, Held>,
     next_token: u64,
+    /// Bytes of bodies that wait in memory.
+    bytes: usize,
+    /// Where further ones go, and how many stay.
+    overflow: Option<(Spool, usize)>,
 }
 
 struct Entry {
+    /// Without its body if that is in a file.
     message: Message,
+    file: Option<Content>,
     first: bool,
     published: Timestamp,
 }
@@ -49,6 +60,11 @@ impl MemoryQueue {
         Self::with_capacity(name.into(), None)
     }
 
+    /// An unbounded queue that puts bodies of waiting messages into files in `dir` once `held` bytes of them are in memory.
+    pub fn spooling(name: impl Into<String>, dir: &Path, held: usize) -> Self {
+        Self { overflow: Some((dir.into(), held)), ..Self::new(name) }
+    }
+
     /// A queue in which `publish` waits while any subscription has `capacity` messages or more, held ones included. One
     /// call's messages go in together, so that the bound can be passed by one call per publisher.
     pub fn bounded(name: impl Into<String>, capacity: usize) -> Self {
@@ -56,7 +72,7 @@ impl MemoryQueue {
     }
 
     fn with_capacity(name: String, capacity: Option<usize>) -> Self {
-        Self { name, capacity, subscriptions: Mutex::new(Arc::from([])), room: Arc::default() }
+        Self { name, capacity, subscriptions: Mutex::new(Arc::from([])), room: Arc::default(), overflow: None }
     }
 
     fn find(&self, subscription: &str) -> Result<Arc<Subscription>, Fault> {
@@ -86,6 +102,25 @@ impl Lists {
     fn len(&self) -> usize {
         self.ready.len() + self.held.len()
     }
+
+    /// A message that waits from now on, in memory or in a file.
+    fn entry(&mut self, mut message: Message, published: Timestamp) -> Result<Entry, Fault> {
+        let mut file = None;
+        if let Some((spool, held)) = &mut self.overflow
+            && self.bytes + message.body.len() > *held
+        {
+            file = Some(spool.put(&message.body)?);
+            message.body = Bytes::new();
+        }
+        self.bytes += message.body.len();
+        Ok(Entry { message, file, first: true, published })
+    }
+
+    /// A message waits again.
+    fn again(&mut self, entry: Entry) {
+        self.bytes += entry.message.body.len();
+        self.ready.push_back(Entry { first: false, ..entry });
+    }
 }
 
 #[async_trait]
@@ -93,11 +128,12 @@ impl Queue for MemoryQueue {
     async fn declare(&self, subscriptions: &[&str]) -> Result<(), Fault> {
         let mut all = self.subscriptions.lock();
         let mut next: Vec<_> = all.to_vec();
+        let overflow = || self.overflow.clone().map(|(dir, held)| (Spool::new(dir), held));
         for name in subscriptions {
             if !next.iter().any(|s| s.name == *name) {
                 next.push(Arc::new(Subscription {
                     name: (*name).to_owned(),
-                    lists: Mutex::default(),
+                    lists: Mutex::new(Lists { overflow: overflow(), ..Lists::default() }),
                     arrived: Notify::new(),
                     room: Arc::clone(&self.room),
                 }));
@@ -120,10 +156,9 @@ impl Queue for MemoryQueue {
         self.wait_for_room(&all).await;
         let published = Timestamp::now();
         for subscription in others {
-            subscription.push(messages.clone(), published);
+            subscription.push(messages.clone(), published)?;
         }
-        last.push(messages, published);
-        Ok(())
+        last.push(messages, published)
     }
 
     async fn subscribe(&self, subscription: &str, prefetch: Prefetch) -> Result<Box<dyn Deliveries>, Fault> {
@@ -153,24 +188,42 @@ impl Lists {
 }
 
 impl Subscription {
-    fn push(&self, messages: Vec<Message>, published: Timestamp) {
+    fn push(&self, messages: Vec<Message>, published: Timestamp) -> Result<(), Fault> {
         let mut lists = self.lists.lock();
-        lists.ready.extend(messages.into_iter().map(|message| Entry { message, first: true, published }));
+        let before = lists.bytes;
+        let entries: Result<Vec<Entry>, Fault> =
+            messages.into_iter().map(|message| lists.entry(message, published)).collect();
+        match entries {
+            Ok(entries) => lists.ready.extend(entries),
+            Err(fault) => {
+                lists.bytes = before;
+                return Err(fault);
+            }
+        }
         drop(lists);
         self.arrived.notify_one();
+        Ok(())
     }
 
     /// Takes the next message, if one waits, and wakes another receiver if more do.
-    fn take(&self, receiver: u64) -> Option<(u64, Message, bool, Timestamp)> {
+    fn take(&self, receiver: u64) -> Result<Option<(u64, Message, bool, Timestamp)>, Fault> {
         let mut lists = self.lists.lock();
-        let entry = lists.ready.pop_front()?;
-        let (message, first, published) = (entry.message.clone(), entry.first, entry.published);
+        let Some(front) = lists.ready.front() else { return Ok(None) };
+        let mut message = front.message.clone();
+        if let Some(file) = &front.file {
+            message.body = file.to_bytes().map_err(|e| {
+                Fault::because(FaultKind::Unavailable, "a waiting message cannot be read from its file", e)
+            })?;
+        }
+        let Some(entry) = lists.ready.pop_front() else { return Ok(None) };
+        lists.bytes -= entry.message.body.len();
+        let (first, published) = (entry.first, entry.published);
         let token = lists.token();
         lists.held.insert(token, Held { entry, receiver });
         if !lists.ready.is_empty() {
             self.arrived.notify_one();
         }
-        Some((token, message, first, published))
+        Ok(Some((token, message, first, published)))
     }
 
     fn remove(&self, token: u64) -> Result<(), Fault> {
@@ -182,7 +235,7 @@ impl Subscription {
     fn give_back(&self, token: u64) -> Result<(), Fault> {
         let mut lists = self.lists.lock();
         let held = lists.held.remove(&token).ok_or_else(|| self.taken_back())?;
-        lists.ready.push_back(Entry { first: false, ..held.entry });
+        lists.again(held.entry);
         drop(lists);
         self.arrived.notify_one();
         Ok(())
@@ -207,7 +260,7 @@ impl Deliveries for Receiver {
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return Ok(None) };
         loop {
             let arrived = self.subscription.arrived.notified();
-            if let Some((token, message, first, published)) = self.subscription.take(self.id) {
+            if let Some((token, message, first, published)) = self.subscription.take(self.id)? {
                 let hold = Hold { subscription: Arc::clone(&self.subscription), token: Some(token), _permit: permit };
                 return Ok(Some(Delivery::new(message, first, Some(published), Box::new(hold))));
             }
@@ -222,7 +275,7 @@ impl Drop for Receiver {
         let mine: Vec<u64> = lists.held.iter().filter(|(_, h)| h.receiver == self.id).map(|(t, _)| *t).collect();
         for token in mine {
             if let Some(held) = lists.held.remove(&token) {
-                lists.ready.push_back(Entry { first: false, ..held.entry });
+                lists.again(held.entry);
             }
         }
         drop(lists);

@@ -1,10 +1,12 @@
 //! The conformance suites, on memory.
+#![expect(clippy::unwrap_used, reason = "helper functions are test code, though they are not marked as such")]
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use stoq_api::FaultKind;
 use stoq_api::ledger::Ledger;
 use stoq_api::queue::{Message, Prefetch, Queue};
 use stoq_api::store::Store;
@@ -17,12 +19,30 @@ struct Memory {
     queues: HashMap<String, Arc<MemoryQueue>>,
     ledger: Arc<MemoryLedger>,
     store: Arc<MemoryStore>,
+    /// Nearly everything goes into files here.
+    overflow: Option<tempfile::TempDir>,
+}
+
+/// Bytes that stay in memory beside [`Memory::overflow`]: enough for some of what the suites put there.
+const HELD: usize = 300;
+
+impl Memory {
+    fn spooling() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Arc::new(MemoryLedger::spooling(dir.path(), HELD));
+        Self { ledger, overflow: Some(dir), ..Self::default() }
+    }
 }
 
 #[async_trait]
 impl QueueHarness for Memory {
     async fn queue(&mut self, name: &str) -> Arc<dyn Queue> {
-        let queue = self.queues.entry(name.to_owned()).or_insert_with(|| Arc::new(MemoryQueue::new(name)));
+        let queue = self.queues.entry(name.to_owned()).or_insert_with(|| {
+            Arc::new(match &self.overflow {
+                Some(dir) => MemoryQueue::spooling(name, dir.path(), HELD),
+                None => MemoryQueue::new(name),
+            })
+        });
         Arc::clone(queue) as Arc<dyn Queue>
     }
 
@@ -65,6 +85,29 @@ async fn queue() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn queue_on_many_threads() {
     queue_suite(&mut Memory::default()).await;
+}
+
+#[tokio::test]
+async fn queue_in_files() {
+    queue_suite(&mut Memory::spooling()).await;
+}
+
+#[tokio::test]
+async fn ledger_in_files() {
+    ledger_suite(&mut Memory::spooling()).await;
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_put_into_a_file_is_refused_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = MemoryQueue::spooling("q", &dir.path().join("gone"), 3);
+    queue.declare(&["s"]).await.unwrap();
+    let two = || vec![Message::new("1", "abc"), Message::new("2", "d")];
+    assert_eq!(queue.publish(two()).await.unwrap_err().kind, FaultKind::Unavailable);
+    assert_eq!(queue.depth("s").await.unwrap().ready, 0, "half of a publication is there");
+    queue.publish(two()[..1].to_vec()).await.unwrap();
+    let mut deliveries = queue.subscribe("s", Prefetch { messages: 9 }).await.unwrap();
+    assert_eq!(deliveries.next().await.unwrap().unwrap().message.body, "abc");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use stoq_api::budget::SpentKind;
 use stoq_api::scanner::Remaining;
-use stoq_api::{Content, Finding, FindingKind, Outcome, PayloadId, Run, RunStatus, Sha256, Task};
+use stoq_api::{Content, Finding, FindingKind, Outcome, PackedMeta, PayloadId, Run, RunStatus, Sha256, Task};
 use stoq_jail::{Answer, StopReason, Stopped};
 
 use super::external::ExternalRun;
@@ -72,8 +72,7 @@ impl Merged {
         let came = answer.children.len() as u64;
         for child in answer.children {
             if let Some(plugin) = around.plugin_name(child.plugin) {
-                let plugin = plugin.to_owned();
-                self.child(task, &plugin, child.meta, child.content, child.sha256);
+                self.child(task, plugin, child.meta, child.content, child.sha256);
             }
         }
         let Some(report) = report else {
@@ -107,7 +106,7 @@ impl Merged {
             wanted.extend(output.dispatch_to.into_iter().map(|w| (w, format!("dispatch_to of {plugin}"))));
             for (content, meta) in output.children {
                 if let Ok(sha256) = content.sha256() {
-                    self.child(task, &plugin, meta, content, sha256);
+                    self.child(task, &plugin, PackedMeta::from(&meta), content, sha256);
                 }
             }
         }
@@ -140,7 +139,7 @@ impl Merged {
         Some(value.get(member)?.as_str()?.chars().take(MAX_HINT).collect())
     }
 
-    fn child(&mut self, task: &Task, plugin: &str, meta: stoq_api::PayloadMeta, content: Content, sha256: Sha256) {
+    fn child(&mut self, task: &Task, plugin: &str, meta: PackedMeta, content: Content, sha256: Sha256) {
         let ordinal = self.ordinals.entry(plugin.to_owned()).or_default();
         self.outcome.edges.push(edge(task, plugin, *ordinal, meta, sha256, content.len()));
         *ordinal += 1;

@@ -1,6 +1,6 @@
 //! Children on their way out: admitted within the budgets, large ones stored, their tasks published.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use stoq_api::ledger::{Admission as Verdict, Admitted, ChildRecord, MAX_ADMIT};
@@ -28,7 +28,7 @@ pub(super) struct Children<'a> {
     line: Line,
     order: Vec<PayloadId>,
     /// What is not published yet.
-    waiting: BTreeMap<PayloadId, Child>,
+    waiting: HashMap<PayloadId, Child>,
     inline_left: u64,
 }
 
@@ -37,8 +37,15 @@ struct Child {
     /// Its first edge's place in the outcome.
     edge: usize,
     content: Content,
-    /// Where its bytes travel, once that is decided.
-    location: Option<Location>,
+    way: Way,
+}
+
+/// How a child's bytes travel. There may be very many children, so this is no [`Location`].
+#[derive(Clone, Copy)]
+enum Way {
+    Undecided,
+    Inline,
+    Store,
 }
 
 impl<'a> Children<'a> {
@@ -60,7 +67,7 @@ impl<'a> Children<'a> {
             parent: Task { inline: bytes::Bytes::new(), ..task.clone() },
             line: Line::to(task, outcome, hints),
             order: Vec::new(),
-            waiting: BTreeMap::new(),
+            waiting: HashMap::new(),
             inline_left: around.settings.inline_total,
         };
         let twins = twins_of_roots(task);
@@ -69,7 +76,7 @@ impl<'a> Children<'a> {
                 continue;
             }
             children.order.push(edge.child);
-            children.waiting.insert(edge.child, Child { edge: place, content, location: None });
+            children.waiting.insert(edge.child, Child { edge: place, content, way: Way::Undecided });
         }
         Ok(children)
     }
@@ -147,18 +154,20 @@ impl<'a> Children<'a> {
         let edge = outcome.edges.get(child.edge).filter(|edge| edge.child == *id);
         let Some(edge) = edge.or_else(|| outcome.edges.iter().find(|edge| edge.child == *id)) else { return Ok(None) };
         let (parent, size) = (&self.parent, child.content.len());
-        let location = match &child.location {
-            Some(location) => location.clone(),
-            None if size <= self.around.settings.inline_limit && size <= self.inline_left => {
+        let key = StoreKey { day: parent.scan.first_seen.day(), sha256: edge.sha256 };
+        if let Way::Undecided = child.way {
+            child.way = if size <= self.around.settings.inline_limit && size <= self.inline_left {
                 self.inline_left -= size;
-                Location::Inline
-            }
-            None => {
-                let key = StoreKey { day: parent.scan.first_seen.day(), sha256: edge.sha256 };
+                Way::Inline
+            } else {
                 let (store, content) = (&self.around.store, &child.content);
                 self.around.patiently("store a child", || store.put(&key, content)).await?;
-                Location::Store { day: key.day, sha256: edge.sha256 }
-            }
+                Way::Store
+            };
+        }
+        let location = match child.way {
+            Way::Store => Location::Store { day: key.day, sha256: key.sha256 },
+            Way::Undecided | Way::Inline => Location::Inline,
         };
         let inline = match location {
             Location::Inline => child.content.to_bytes().map_err(|e| {
@@ -166,7 +175,6 @@ impl<'a> Children<'a> {
             })?,
             _ => bytes::Bytes::new(),
         };
-        child.location = Some(location.clone());
         Ok(Some(Task {
             scan_id: parent.scan_id,
             payload_id: *id,
@@ -177,7 +185,7 @@ impl<'a> Children<'a> {
             sha256: Some(edge.sha256),
             size: edge.size,
             location,
-            payload_meta: edge.meta.clone(),
+            payload_meta: edge.meta.get(),
             inline,
         }))
     }

@@ -23,7 +23,7 @@ use stoq_api::scanner::{
 };
 use stoq_api::store::Store;
 use stoq_api::task::{Place, RemoteRef};
-use stoq_api::{Budgets, Content, Fault, FaultKind, PayloadMeta, RequestMeta, Sha256, SpentKind, results};
+use stoq_api::{Budgets, Content, Fault, FaultKind, PackedMeta, PayloadMeta, RequestMeta, Sha256, SpentKind, results};
 use stoq_engine::intake::{Intake, IntakeSettings};
 use stoq_engine::lanes::{DEAD, TaskLane, WORKERS};
 use stoq_engine::rules::Rules;
@@ -397,7 +397,7 @@ impl Runner for Direct {
             let children = wire.children.into_inner();
             let child = |(meta, bytes): (PayloadMeta, Vec<u8>)| Child {
                 plugin: 0,
-                meta,
+                meta: PackedMeta::from(&meta),
                 sha256: Sha256::of(&bytes),
                 content: Content::from(bytes),
             };

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use stoq_api::PayloadMeta;
 use stoq_api::payload::nests_too_deep;
+use stoq_api::{PackedMeta, PayloadMeta};
 
 use crate::children::{Children, Refused};
 use crate::job::{Answer, StopReason};
@@ -52,7 +52,7 @@ impl<'a> Collector<'a> {
                 if nests_too_deep(&parsed.extra_data) {
                     return Err(protocol("metadata of a child that is nested too deep"));
                 }
-                self.children.open(plugin, parsed, meta.len())?;
+                self.children.open(plugin, PackedMeta::from(&parsed), meta.len())?;
             }
             Reply::Starting { plugin } if item.excluded.contains(&plugin) => {
                 return Err(protocol("the start of a plugin that was not to run"));
@@ -165,7 +165,7 @@ mod tests {
         assert!(collector.take(Reply::Done).unwrap());
         let answers = collector.into_answers();
         assert_eq!(answers.len(), 2);
-        assert_eq!(answers[1].children[0].meta.filename(), Some("a"));
+        assert_eq!(answers[1].children[0].meta.get().filename(), Some("a"));
         assert_eq!(answers[1].children[0].plugin, 4);
     }
 

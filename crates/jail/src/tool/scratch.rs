@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use stoq_api::scanner::Remaining;
-use stoq_api::{Content, PayloadMeta};
+use stoq_api::{Content, PackedMeta, PayloadMeta};
 use tempfile::TempDir;
 
 use super::{INPUT, ToolFile, ToolLimits};
@@ -104,7 +104,7 @@ fn take(path: &Path, children: &mut Children, spool: &Path) -> Result<(), Refuse
     // Neither a link nor a pipe can be here, and if one were it would not be followed or waited for.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let mut file: File = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(Refused::Spool)?;
-    children.open(0, PayloadMeta::default(), 0)?;
+    children.open(0, PackedMeta::from(&PayloadMeta::default()), 0)?;
     let mut chunk = vec![0; CHUNK];
     loop {
         match file.read(&mut chunk).map_err(Refused::Spool)? {

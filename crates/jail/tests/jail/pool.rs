@@ -45,7 +45,7 @@ fn batch_in_order(runner: &dyn Runner) {
         assert_eq!(ran(answer), "0 1 2 ");
         assert_eq!(answer.children[0].content.to_bytes().unwrap(), format!("PAYLOAD {n}").as_bytes());
         assert_eq!(answer.children[0].plugin, 1);
-        assert_eq!(answer.children[1].meta.filename(), Some(&*format!("payload {n}").len().to_string()));
+        assert_eq!(answer.children[1].meta.get().filename(), Some(&*format!("payload {n}").len().to_string()));
         assert!(answer.stopped.is_empty());
     }
     assert!(run(runner, Vec::new()).is_empty());
@@ -63,7 +63,7 @@ fn large_content(runner: &dyn Runner) {
     for (content, len) in [(Content::from(bytes), 9_000_000), (sealed, 9_000_000), (part, 7_999_999)] {
         let answers = run(runner, vec![JobItem { content, ..item("ends len", b"") }]);
         assert_eq!(answers[0].children[0].content.to_bytes().unwrap(), &b"az"[..]);
-        assert_eq!(answers[0].children[1].meta.filename(), Some(&*len.to_string()));
+        assert_eq!(answers[0].children[1].meta.get().filename(), Some(&*len.to_string()));
     }
 }
 
@@ -102,14 +102,14 @@ fn larger_than_memory(pool: &Pool) {
     let content = writer.finish().unwrap();
     let answer = run(pool, vec![JobItem { content, ..item("ends len", b"") }]).remove(0);
     assert_eq!(answer.children[0].content.to_bytes().unwrap(), &b"mm"[..]);
-    assert_eq!(answer.children[1].meta.filename(), Some(&*len.to_string()));
+    assert_eq!(answer.children[1].meta.get().filename(), Some(&*len.to_string()));
 }
 
 fn recycled() {
     for (recycle_after, processes) in [(1, 6), (2, 3), (100, 1)] {
         let pool = pool(PoolConfig { recycle_after, ..config() });
         let process =
-            |_| run(&pool, vec![item("process", b"")]).remove(0).children[0].meta.filename().unwrap().to_owned();
+            |_| run(&pool, vec![item("process", b"")]).remove(0).children[0].meta.get().filename().unwrap().to_owned();
         let seen: std::collections::BTreeSet<String> = (0..6).map(process).collect();
         assert_eq!(seen.len(), processes, "after {recycle_after}");
     }
@@ -122,7 +122,7 @@ fn kept_per_tenant() {
     let pool = pool(PoolConfig { sharing, recycle_after: 1_000, ..config() });
     let process = |tenant: Option<&str>| {
         let item = JobItem { tenant: tenant.map(Into::into), ..item("process", b"") };
-        run(&pool, vec![item]).remove(0).children[0].meta.filename().unwrap().to_owned()
+        run(&pool, vec![item]).remove(0).children[0].meta.get().filename().unwrap().to_owned()
     };
     let mut of = std::collections::BTreeMap::new();
     let order = [Some("a"), Some("b"), None, Some("gone"), Some("also gone")];

@@ -1,5 +1,6 @@
 //! Shows responses as they come: the connector of `stoq scan`.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use stoq_api::plugin::{Connector, Item, Verdict};
 use stoq_api::response::v2::to_v2;
+use stoq_api::response::{PayloadResults, stream};
 use stoq_api::{Fault, FaultKind, FindingKind, Response, RunStatus};
 use stoq_engine::intake::Progress;
 
@@ -79,21 +81,50 @@ impl Show {
         }
     }
 
-    fn text(&self, item: &Item, response: &Response) -> Result<Vec<u8>, serde_json::Error> {
-        let mut text = match (&self.style, self.schema) {
-            (Style::Tree(look), _) => view::tree(response, *look).into_bytes(),
-            (Style::Lines, Schema::V3) => item.json.to_vec(),
-            (Style::Lines, Schema::V2) => serde_json::to_vec(&to_v2(response))?,
-            (Style::Json, Schema::V3) => stoq_connectors::common::text::indented(&item.json, INDENT),
-            (Style::Json, Schema::V2) => {
-                stoq_connectors::common::text::indented(&serde_json::to_vec(&to_v2(response))?, INDENT)
-            }
+    /// Reads a response and sums it up, keeping no more of it than is shown.
+    fn read(&self, json: &[u8]) -> serde_json::Result<Seen> {
+        let keep = |payload| match (self.silent, &self.style, self.schema) {
+            (true, ..) => None,
+            (_, Style::Tree(_), _) => Some(view::slim(payload)),
+            (_, Style::Json | Style::Lines, Schema::V2) => Some(payload),
+            // Shown as it came.
+            (_, Style::Json | Style::Lines, Schema::V3) => None,
         };
-        if !text.ends_with(b"\n") {
-            text.push(b'\n');
-        }
-        Ok(text)
+        let mut sums = view::Totals::default();
+        let (mut name, mut matched, mut unscanned) = (None, false, false);
+        let response = stream::read(json, |payload| {
+            sums.payload(&payload);
+            name.get_or_insert_with(|| view::name(&payload));
+            matched |= payload.has_match();
+            unscanned |= was_left_out(&payload);
+            keep(payload)
+        })?;
+        sums.scan(&response);
+        unscanned |= !response.complete || response.findings.iter().any(|finding| says_unscanned(finding.kind));
+        Ok(Seen { response, sums, name, matched, unscanned })
     }
+
+    fn text<'a>(&self, item: &'a Item, response: &Response) -> Result<Cow<'a, [u8]>, serde_json::Error> {
+        Ok(match (&self.style, self.schema) {
+            (Style::Tree(look), _) => view::tree(response, *look).into_bytes().into(),
+            (Style::Lines, Schema::V3) => Cow::Borrowed(&item.json),
+            (Style::Lines, Schema::V2) => serde_json::to_vec(&to_v2(response))?.into(),
+            (Style::Json, Schema::V3) => stoq_connectors::common::text::indented(&item.json, INDENT).into(),
+            (Style::Json, Schema::V2) => {
+                stoq_connectors::common::text::indented(&serde_json::to_vec(&to_v2(response))?, INDENT).into()
+            }
+        })
+    }
+}
+
+/// A response that was read.
+struct Seen {
+    /// With those of its payloads that are shown.
+    response: Response,
+    sums: view::Totals,
+    name: Option<String>,
+    matched: bool,
+    unscanned: bool,
 }
 
 /// stoQ's indentation.
@@ -104,16 +135,21 @@ impl Connector for Show {
     async fn deliver(&self, batch: &[Item]) -> Result<Vec<Verdict>, Fault> {
         let mut verdicts = Vec::with_capacity(batch.len());
         for item in batch {
-            let response: Response = match serde_json::from_slice(&item.json) {
-                Ok(response) => response,
+            let seen = match self.read(&item.json) {
+                Ok(seen) => seen,
                 Err(error) => {
                     verdicts.push(Verdict::Rejected(format!("not a response: {error}")));
                     continue;
                 }
             };
-            let text = if self.silent { Vec::new() } else { self.text(item, &response).map_err(unwritable)? };
-            self.progress.response(&response);
-            self.progress.aside(|| self.state.lock().take(&response, &text)).map_err(unwritable)?;
+            let text = if self.silent { None } else { Some(self.text(item, &seen.response).map_err(unwritable)?) };
+            self.progress.scanned(seen.sums, seen.name.as_deref());
+            let mut state = self.state.lock();
+            state.matched |= seen.matched;
+            state.unscanned |= seen.unscanned;
+            if let Some(text) = text {
+                self.progress.aside(|| state.write(&text)).map_err(unwritable)?;
+            }
             verdicts.push(Verdict::Delivered);
         }
         Ok(verdicts)
@@ -125,34 +161,34 @@ fn unwritable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Fau
 }
 
 impl State {
-    /// Notes a response and writes its text at once, so that responses never mix.
-    fn take(&mut self, response: &Response, text: &[u8]) -> std::io::Result<()> {
-        self.matched |= response.has_match();
-        self.unscanned |= !scanned_in_full(response);
-        self.out.write_all(text).and_then(|()| self.out.flush())
+    /// Writes a response's text at once, so that responses never mix, and ends its last line.
+    fn write(&mut self, text: &[u8]) -> std::io::Result<()> {
+        self.out.write_all(text)?;
+        if !text.ends_with(b"\n") {
+            self.out.write_all(b"\n")?;
+        }
+        self.out.flush()
     }
 }
 
-/// Nothing in the response says that something was not looked at.
-fn scanned_in_full(response: &Response) -> bool {
-    let unscanned = |kind: FindingKind| {
-        matches!(
-            kind,
-            FindingKind::Unfetched
-                | FindingKind::SizeLimit
-                | FindingKind::PluginStopped
-                | FindingKind::Quarantined
-                | FindingKind::Missing
-                | FindingKind::DepthLimit
-                | FindingKind::PayloadLimit
-                | FindingKind::ByteLimit
-                | FindingKind::ExpansionLimit
-                | FindingKind::TimeLimit
-        )
-    };
-    let mut findings = response.findings.iter().chain(response.results.iter().flat_map(|r| &r.findings));
-    let mut runs = response.results.iter().flat_map(|r| &r.runs);
-    response.complete
-        && !findings.any(|finding| unscanned(finding.kind))
-        && !runs.any(|run| matches!(run.status, RunStatus::TimedOut | RunStatus::Killed | RunStatus::Cut))
+/// Something in a payload's results says that something was not looked at.
+fn was_left_out(payload: &PayloadResults) -> bool {
+    payload.findings.iter().any(|finding| says_unscanned(finding.kind))
+        || payload.runs.iter().any(|run| matches!(run.status, RunStatus::TimedOut | RunStatus::Killed | RunStatus::Cut))
+}
+
+fn says_unscanned(kind: FindingKind) -> bool {
+    matches!(
+        kind,
+        FindingKind::Unfetched
+            | FindingKind::SizeLimit
+            | FindingKind::PluginStopped
+            | FindingKind::Quarantined
+            | FindingKind::Missing
+            | FindingKind::DepthLimit
+            | FindingKind::PayloadLimit
+            | FindingKind::ByteLimit
+            | FindingKind::ExpansionLimit
+            | FindingKind::TimeLimit
+    )
 }

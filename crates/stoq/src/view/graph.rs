@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use stoq_api::Response;
 use stoq_api::response::PayloadResults;
+use stoq_api::{Json, Response};
 
 /// Rules kept of one payload.
 const MAX_HITS: usize = 100;
@@ -66,12 +66,16 @@ impl<'a> Graph<'a> {
     }
 }
 
+/// Most results have no list of matches; looking for the word spares reading them.
+pub(super) fn may_match(result: &Json) -> bool {
+    result.get().contains("\"matches\"")
+}
+
 /// What plugins matched: rules of `yara` by name, matches of other plugins by plugin and number.
 pub(super) fn hits(payload: &PayloadResults) -> Vec<String> {
     let mut hits = Vec::new();
     for (plugin, json) in payload.workers.iter() {
-        // Most results have no such list; looking for the word spares reading them.
-        if !json.get().contains("\"matches\"") {
+        if !may_match(json) {
             continue;
         }
         let value = json.value();

@@ -20,6 +20,8 @@ const MAX_REMARKS: usize = 6;
 const MAX_REMARK: usize = 300;
 /// Characters of a plugin's, rule's or type's name.
 const MAX_WORD: usize = 60;
+/// The plugin whose word on a payload's type is shown.
+pub(super) const TYPED: &str = "mimetype";
 /// Columns that a payload's own name always gets.
 const LEAST_NAME: usize = 16;
 
@@ -52,7 +54,7 @@ pub(super) fn payload(node: &Node<'_>, look: Look, indent: usize) -> String {
 }
 
 /// What the payload is called: its file name, or the beginning of its digest.
-pub(super) fn name(payload: &PayloadResults) -> String {
+pub(crate) fn name(payload: &PayloadResults) -> String {
     let named = payload.payload_meta.filename().or(payload.names.first().map(String::as_str)).filter(|n| !n.is_empty());
     match (named, &payload.sha256) {
         (Some(name), _) => visible(name).into_owned(),
@@ -62,7 +64,7 @@ pub(super) fn name(payload: &PayloadResults) -> String {
 }
 
 fn mimetype(payload: &PayloadResults) -> Option<String> {
-    let value = payload.workers.get("mimetype")?.value();
+    let value = payload.workers.get(TYPED)?.value();
     value.get("mimetype").and_then(Value::as_str).map(str::to_owned)
 }
 
@@ -124,7 +126,7 @@ fn lines(all: &[(Ink, char, Option<&str>, String)], look: Look) -> Vec<String> {
     lines
 }
 
-fn ended_badly(status: RunStatus) -> Option<&'static str> {
+pub(super) fn ended_badly(status: RunStatus) -> Option<&'static str> {
     match status {
         RunStatus::Ok => None,
         RunStatus::Failed => Some("failed"),

@@ -10,9 +10,11 @@ mod style;
 mod summary;
 mod tree;
 
+pub(crate) use line::name;
 pub(crate) use progress::Progress;
 pub(crate) use style::Look;
-pub(crate) use tree::tree;
+pub(crate) use summary::Totals;
+pub(crate) use tree::{slim, tree};
 
 #[cfg(test)]
 mod tests;

@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use parking_lot::Mutex;
-use stoq_api::Response;
 use stoq_engine::intake;
 
-use super::line;
 use super::style::{Look, fit};
 use super::summary::Totals;
 
@@ -52,11 +50,11 @@ impl Progress {
         *self.intakes.lock() = intakes;
     }
 
-    /// A scan is done.
-    pub(crate) fn response(&self, response: &Response) {
+    /// A scan is done, whose sums these are, of what has this name.
+    pub(crate) fn scanned(&self, sums: Totals, name: Option<&str>) {
         let (files, bytes) = {
             let mut totals = self.totals.lock();
-            totals.add(response);
+            totals.add(sums);
             (totals.scans, totals.bytes)
         };
         let (taken, known) = self
@@ -64,8 +62,8 @@ impl Progress {
             .lock()
             .iter()
             .fold((0, 0), |(files, bytes), i| (files + i.taken.load(Relaxed), bytes + i.bytes.load(Relaxed)));
-        if let Some(root) = response.results.first() {
-            self.bar.set_message(fit(&line::name(root), NAME));
+        if let Some(name) = name {
+            self.bar.set_message(fit(name, NAME));
         }
         self.bar.set_prefix(format!("{}/{} files", HumanCount(files), HumanCount(taken.max(files))));
         self.bar.set_length(known.max(bytes));
@@ -162,7 +160,8 @@ mod tests {
         progress.follow(vec![intake]);
         let mut response = crate::view::tests::mail();
         response.results[0].payload_meta = stoq_api::PayloadMeta::with("filename", "a\u{1b}[2Jb");
-        progress.response(&response);
+        let name = crate::view::name(&response.results[0]);
+        progress.scanned(crate::view::tests::sums(&response), Some(&name));
         progress.bar.force_draw();
         let text = terminal.0.lock().unwrap().clone();
         progress.finish();

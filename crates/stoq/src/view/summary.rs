@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
 use stoq_api::Response;
+use stoq_api::response::PayloadResults;
 use stoq_runtime::escape::shortened;
 
 use super::graph::hits;
@@ -38,23 +39,40 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// Adds one response.
-    pub(crate) fn add(&mut self, response: &Response) {
+    /// Adds one scan, but for its payloads.
+    pub(crate) fn scan(&mut self, response: &Response) {
         self.scans += 1;
-        self.payloads += response.results.len() as u64;
         self.errors += response.errors.len() as u64;
         self.findings += response.findings.len() as u64;
         self.partial += u64::from(!response.complete);
-        for payload in &response.results {
-            self.bytes += if payload.depth == 0 { payload.size } else { 0 };
-            self.findings += payload.findings.len() as u64;
-            let hits = hits(payload);
-            self.with_hits += u64::from(!hits.is_empty());
-            for hit in hits {
-                if self.rules.len() < MAX_RULES || self.rules.contains_key(&hit) {
-                    *self.rules.entry(hit).or_default() += 1;
-                }
-            }
+    }
+
+    /// Adds one payload of a scan.
+    pub(crate) fn payload(&mut self, payload: &PayloadResults) {
+        self.payloads += 1;
+        self.bytes += if payload.depth == 0 { payload.size } else { 0 };
+        self.findings += payload.findings.len() as u64;
+        let hits = hits(payload);
+        self.with_hits += u64::from(!hits.is_empty());
+        hits.into_iter().for_each(|hit| self.rule(hit, 1));
+    }
+
+    /// Adds what others have summed up.
+    pub(crate) fn add(&mut self, others: Self) {
+        let Self { scans, payloads, bytes, with_hits, errors, findings, partial, rules } = others;
+        self.scans += scans;
+        self.payloads += payloads;
+        self.bytes += bytes;
+        self.with_hits += with_hits;
+        self.errors += errors;
+        self.findings += findings;
+        self.partial += partial;
+        rules.into_iter().for_each(|(rule, count)| self.rule(rule, count));
+    }
+
+    fn rule(&mut self, rule: String, count: u64) {
+        if self.rules.len() < MAX_RULES || self.rules.contains_key(&rule) {
+            *self.rules.entry(rule).or_default() += count;
         }
     }
 

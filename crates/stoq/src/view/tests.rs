@@ -157,14 +157,29 @@ fn a_response_that_names_itself_as_its_parent_still_ends() {
     assert_eq!(text.lines().count(), 2, "{text}");
 }
 
+pub(super) fn sums(response: &Response) -> Totals {
+    let mut sums = Totals::default();
+    sums.scan(response);
+    response.results.iter().for_each(|payload| sums.payload(payload));
+    sums
+}
+
+#[test]
+fn what_the_tree_does_not_show_is_not_missed() {
+    let mut response = mail();
+    let whole = tree(&response, Look::wide(false, None));
+    response.results = response.results.into_iter().map(slim).collect();
+    assert_eq!(tree(&response, Look::wide(false, None)), whole);
+}
+
 #[test]
 fn sums_of_many_scans() {
     let look = Look::wide(false, None);
     let mut totals = Totals::default();
-    totals.add(&response(vec![payload(1, &[], json!("a"), json!({}))], json!({})));
+    totals.add(sums(&response(vec![payload(1, &[], json!("a"), json!({}))], json!({}))));
     assert_eq!(totals.line(None, look), "1007 B, 1 payload, no hits");
-    totals.add(&mail());
-    totals.add(&mail());
+    totals.add(sums(&mail()));
+    totals.add(sums(&mail()));
     assert_eq!(
         totals.line(Some(std::time::Duration::from_millis(1_250)), look),
         "3 files, 2.95 KiB, 11 payloads, 4 with hits (c 2, d 2, e 2, exe_in_zip 2, mraptor (2) 2, 1 more), \

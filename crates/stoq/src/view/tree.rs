@@ -1,8 +1,9 @@
 //! The tree of what came out of what.
 
 use stoq_api::Response;
+use stoq_api::response::PayloadResults;
 
-use super::graph::Graph;
+use super::graph::{self, Graph};
 use super::line;
 use super::style::{Ink, Look};
 
@@ -12,6 +13,14 @@ const MAX_CHILDREN: usize = 20;
 const MAX_DEPTH: usize = 12;
 /// Payloads shown of one response.
 const MAX_PAYLOADS: usize = 500;
+
+/// Of a payload what the tree shows: a response may have very many, with results that nobody sees here.
+pub(crate) fn slim(mut payload: PayloadResults) -> PayloadResults {
+    payload.workers.0.retain(|(name, json)| name == line::TYPED || graph::may_match(json));
+    payload.plugins_run = Default::default();
+    payload.runs.retain(|run| line::ended_badly(run.status).is_some());
+    payload
+}
 
 /// The tree of a response, with a new line at the end of each line. Where not everything fits, payloads with hits at or
 /// below them come before others, and what is left out is counted.

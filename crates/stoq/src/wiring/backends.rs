@@ -24,6 +24,10 @@ use crate::exit::UsageError;
 
 /// Messages of root tasks that wait in memory, of up to a megabyte each, before a provider is made to wait.
 const ROOTS_IN_MEMORY: usize = 32;
+/// Bytes of tasks of children that wait in memory before others wait in files: an archive may have very many members.
+const CHILDREN_IN_MEMORY: usize = 2 << 20;
+/// Bytes of one scan's outcomes in memory before others go into files.
+const OUTCOMES_IN_MEMORY: usize = 512 << 10;
 /// Responses that wait in memory before workers are made to wait.
 const RESULTS_IN_MEMORY: usize = 256;
 /// Messages of root tasks that wait on disk before a provider is made to wait.
@@ -42,13 +46,13 @@ pub(crate) struct Backends {
 pub(crate) fn in_memory(dir: &Path) -> Result<Backends> {
     // What is scanned by hand is nobody's.
     let plain = TenantLanes::plain(
-        Arc::new(MemoryQueue::new("children")),
+        Arc::new(MemoryQueue::spooling("children", dir, CHILDREN_IN_MEMORY)),
         Arc::new(MemoryQueue::bounded("roots", ROOTS_IN_MEMORY)),
     );
     let results = Arc::new(MemoryQueue::bounded("results", RESULTS_IN_MEMORY));
     Ok(Backends {
         lanes: Lanes::new(plain, [], results, Arc::new(MemoryQueue::new("dead"))),
-        ledger: Arc::new(MemoryLedger::new()),
+        ledger: Arc::new(MemoryLedger::spooling(dir, OUTCOMES_IN_MEMORY)),
         store: local_store(dir, false)?,
         coupled: true,
     })

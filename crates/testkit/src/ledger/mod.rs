@@ -100,8 +100,8 @@ impl<'a> Case<'a> {
         self.ledger.settle(self.scan, None, &outcome(payload, mark), self.now).await.unwrap()
     }
 
-    async fn frozen(&self) -> FrozenScan {
-        sorted(self.ledger.frozen(self.scan).await.unwrap().expect("the scan is frozen"))
+    async fn frozen(&self) -> FrozenScan<Outcome> {
+        sorted(self.ledger.frozen(self.scan).await.unwrap().expect("the scan is frozen").read().unwrap())
     }
 
     async fn close(&self, keep: Duration) {
@@ -110,7 +110,7 @@ impl<'a> Case<'a> {
 }
 
 /// The same scan with its lists, whose order is not promised, in an order.
-fn sorted(mut scan: FrozenScan) -> FrozenScan {
+fn sorted(mut scan: FrozenScan<Outcome>) -> FrozenScan<Outcome> {
     scan.outcomes.sort_by_key(|o| o.payload_id);
     scan.missing.sort();
     scan

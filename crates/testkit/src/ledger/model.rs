@@ -103,7 +103,7 @@ impl Model {
         Some((known.charged.len() as u64, known.charged.iter().sum()))
     }
 
-    pub(super) fn frozen(&self, scan_id: ScanId) -> Option<FrozenScan> {
+    pub(super) fn frozen(&self, scan_id: ScanId) -> Option<FrozenScan<Outcome>> {
         let State::Known(known) = &self.state else { return None };
         let (completeness, _) = known.frozen?;
         let missing = known.payloads.iter().filter(|p| p.outcome.is_none()).map(|p| p.id);

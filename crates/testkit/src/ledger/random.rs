@@ -131,6 +131,7 @@ impl<'a> Run<'a> {
         for operation in sequence.operations {
             self.step(operation).await?;
             let frozen = self.ledger.frozen(self.scan).await.unwrap();
+            let frozen = frozen.map(|frozen| frozen.read().unwrap());
             same(frozen.map(sorted), self.model.frozen(self.scan).map(sorted))?;
             same(self.ledger.spent(self.scan).await.unwrap(), self.model.spent())?;
         }

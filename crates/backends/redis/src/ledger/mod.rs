@@ -15,7 +15,7 @@ use redis::{RedisResult, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stoq_api::ledger::{
-    ATTEMPTS_KEPT, Admission, Admitted, ChildRecord, Claim, FINISH_LEASE, FrozenScan, Ledger, MAX_ADMIT, Overdue,
+    ATTEMPTS_KEPT, Admission, Admitted, ChildRecord, Claim, FINISH_LEASE, FrozenScan, Kept, Ledger, MAX_ADMIT, Overdue,
     Settled,
 };
 use stoq_api::store::Store;
@@ -188,7 +188,7 @@ impl RedisLedger {
                 scan_id,
                 head: from_json(&head)?,
                 completeness: stored.completeness,
-                outcomes: outcomes.iter().map(|json| from_json(json)).collect::<Result<_, _>>()?,
+                outcomes: outcomes.into_iter().map(Kept::of_text).collect::<Result<_, _>>()?,
                 missing: stored.missing,
             })
         };

@@ -117,7 +117,7 @@ impl World {
     async fn finish(&mut self, ledger: &dyn Ledger) {
         let frozen = ledger.frozen(self.scan.id).await.unwrap().unwrap();
         assert_eq!(frozen.completeness, Completeness::Complete, "nobody sweeps here");
-        let have: BTreeSet<PayloadId> = frozen.outcomes.iter().map(|outcome| outcome.payload_id).collect();
+        let have: BTreeSet<PayloadId> = frozen.outcomes.iter().map(|outcome| outcome.payload_id()).collect();
         for payload in 0..PAYLOADS {
             assert!(have.contains(&self.id(payload)), "complete without {payload} of {:?}", self.children);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stoq_api::ledger::{Admitted, ChildRecord, Claim, FrozenScan, Ledger, MAX_ADMIT, Overdue, Settled};
+use stoq_api::ledger::{Admitted, ChildRecord, Claim, FrozenScan, Kept, Ledger, MAX_ADMIT, Overdue, Settled};
 use stoq_api::task::ScanHead;
 use stoq_api::{Fault, FaultKind, Outcome, PayloadId, ScanId, Timestamp};
 
@@ -120,7 +120,11 @@ impl Ledger for SqliteLedger {
                 scan_id: scan,
                 head: from_json(&stored.head)?,
                 completeness: stored.completeness,
-                outcomes: stored.outcomes.iter().map(|data| from_json(data)).collect::<Result<_, _>>()?,
+                outcomes: stored
+                    .outcomes
+                    .into_iter()
+                    .map(|data| Kept::of_text(data.into()))
+                    .collect::<Result<_, _>>()?,
                 missing: stored.missing,
             })
         };
