@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory, Parser};
+use stoq_api::{Fault, FaultKind};
 use stoq_runtime::config::Settings;
 use stoq_runtime::fail::Problem;
 use stoq_runtime::shutdown::Shutdown;
@@ -50,10 +51,10 @@ fn run(cli: Cli) -> Result<Exit> {
             with_runtime(async |shutdown| commands::connector::replay(&args, shutdown, &mut std::io::stdout()).await)
         }
         Command::Connector(args) => with_runtime(async |shutdown| commands::run::connector(args, shutdown).await),
-        Command::Setup(args) => with_runtime(async |_| commands::setup::run(&args, &mut std::io::stdout()).await),
-        Command::Dead { command } => with_runtime(async |_| commands::dead::run(command, &mut std::io::stdout()).await),
-        Command::Status(args) => with_runtime(async |_| commands::status::run(&args, &mut std::io::stdout()).await),
-        Command::Gc(args) => with_runtime(async |_| commands::gc::run(&args, &mut std::io::stdout()).await),
+        Command::Setup(args) => operate(async || commands::setup::run(&args, &mut std::io::stdout()).await),
+        Command::Dead { command } => operate(async || commands::dead::run(command, &mut std::io::stdout()).await),
+        Command::Status(args) => operate(async || commands::status::run(&args, &mut std::io::stdout()).await),
+        Command::Gc(args) => operate(async || commands::gc::run(&args, &mut std::io::stdout()).await),
         Command::List(args) => commands::list::run(&args, out),
         Command::Check(args) => commands::check::run(&args, out),
         Command::Config { command: ConfigCommand::Show(args) } => commands::config::show(&args, out),
@@ -79,6 +80,15 @@ fn with_runtime(command: impl AsyncFnOnce(&Shutdown) -> Result<Exit>) -> Result<
     // Threads that still wait for standard input or a slow disk must not hold up the end.
     runtime.shutdown_background();
     exit
+}
+
+/// Runs a command by which a person looks at a fleet or changes it. A service that says that the configuration is wrong, of a
+/// password say, says it of what this person wrote.
+fn operate(command: impl AsyncFnOnce() -> Result<Exit>) -> Result<Exit> {
+    with_runtime(async |_| command().await).map_err(|error| match error.downcast_ref::<Fault>() {
+        Some(fault) if fault.kind == FaultKind::Misconfigured => UsageError(format!("{error:#}")).into(),
+        _ => error,
+    })
 }
 
 /// The reader of our output has gone: that is its right, and no failure of ours.

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::wiring::base::Base;
+use crate::wiring::base::{Base, wait_for};
 use crate::wiring::dead::DeadLane;
 
 /// How long the end is looked for before looking again, where nothing rings.
@@ -80,7 +80,7 @@ pub(crate) async fn run(
 
     let stops = Stops::default();
     let mut running = JoinSet::new();
-    connectors(base, sinks, &stops, &mut running).await?;
+    connectors(base, sinks, &stops, &mut running, shutdown).await?;
     let mut works = worker.is_some();
     let (settled, mut working) = work(worker, &base.health, &stops, shutdown);
     if base.lasting && !base.is_fleet() {
@@ -162,11 +162,20 @@ struct Stops {
     connectors: CancellationToken,
 }
 
-async fn connectors(base: &Base, sinks: Vec<Sink>, stops: &Stops, parts: &mut JoinSet<Result<()>>) -> Result<()> {
-    let links = &base.links;
+/// Subscribes each sink and starts it. A broker that goes away just now is waited for, like one that goes away later.
+async fn connectors(
+    base: &Base,
+    sinks: Vec<Sink>,
+    stops: &Stops,
+    parts: &mut JoinSet<Result<()>>,
+    shutdown: &Shutdown,
+) -> Result<()> {
+    let results = &base.links.lanes.results;
     for sink in sinks {
         let prefetch = Prefetch { messages: sink.common.settings.prefetch };
-        let deliveries = links.lanes.results.subscribe(&sink.name, prefetch).await?;
+        let what = format!("the responses for connector {}", sink.name);
+        let subscribed = wait_for(&what, shutdown, async || results.subscribe(&sink.name, prefetch).await).await?;
+        let Some(deliveries) = subscribed else { return Ok(()) };
         let frame = frame(base, sink);
         let (stop, health) = (stops.connectors.clone(), base.health.clone());
         parts.spawn(async move {

@@ -38,8 +38,14 @@ pub(crate) async fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> 
         as_table(&rows, &open, &spilled, out)?
     }
     base.close().await;
-    let failed = open.is_err() || rows.iter().any(|(_, depth)| depth.as_ref().is_err_and(|fault| !not_told(fault)));
-    Ok(if failed { Exit::Failed } else { Exit::Clean })
+    let failed = rows.iter().filter_map(|(_, depth)| depth.as_ref().err()).filter(|fault| !not_told(fault));
+    Ok(exit(failed.chain(open.as_ref().err())))
+}
+
+/// What a service says is wrong with the configuration is the caller's to mend.
+fn exit<'a>(failed: impl Iterator<Item = &'a Fault>) -> Exit {
+    let of = |fault: &Fault| if fault.kind == FaultKind::Misconfigured { Exit::Usage } else { Exit::Failed };
+    failed.map(of).min().unwrap_or(Exit::Clean)
 }
 
 /// What lies in the payload store for each connector.

@@ -24,6 +24,9 @@ use crate::exit::UsageError;
 /// Bytes of children that one payload may send inside their tasks, where no broker stands in between: a file for each of
 /// many small children costs more than the children.
 const INLINE_TOTAL_LOCAL: u64 = 32 << 20;
+/// Sweeps within the time that a scan may take, and the least time between two.
+const SWEEPS: u32 = 4;
+const SWEEP_LEAST: Duration = Duration::from_secs(1);
 /// First and longest wait between two looks at a service that is away at the start.
 const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -92,12 +95,12 @@ impl Base {
     pub(crate) async fn ready(&self, connectors: &[&str], shutdown: &Shutdown) -> Result<bool> {
         let lanes = &self.links.lanes;
         for (name, broker) in self.brokers.awaited() {
-            if !wait_for(&format!("broker {name}"), shutdown, async || broker.check().await).await? {
+            if wait_for(&format!("broker {name}"), shutdown, async || broker.check().await).await?.is_none() {
                 return Ok(false);
             }
         }
-        Ok(wait_for("the ledger", shutdown, async || self.links.ledger.check().await).await?
-            && wait_for("the payload store", shutdown, async || self.links.store.check().await).await?
+        Ok(wait_for("the ledger", shutdown, async || self.links.ledger.check().await).await?.is_some()
+            && wait_for("the payload store", shutdown, async || self.links.store.check().await).await?.is_some()
             && wait_for("the lanes", shutdown, async || {
                 // Lanes that nobody else sees are always one's own to make.
                 if self.loaded.settings.fleet.declare || !self.is_fleet() {
@@ -106,7 +109,8 @@ impl Base {
                     self.found(connectors).await
                 }
             })
-            .await?)
+            .await?
+            .is_some())
     }
 
     /// Whether the lanes are there as they should be.
@@ -163,19 +167,26 @@ pub(crate) fn needed<'a>(lanes: &'a Lanes, connectors: &'a [&'a str]) -> Vec<(&'
 const WORKER: [&str; 1] = [WORKERS];
 const DEAD_LETTERS: [&str; 1] = [DEAD];
 
-/// Asks again and again until `check` holds, with a line in the log for each new way of failing; `false` if `shutdown`
+/// Asks again and again until there is an answer, with a line in the log for each new way of failing; none if `shutdown`
 /// came first.
-async fn wait_for(what: &str, shutdown: &Shutdown, check: impl AsyncFn() -> Result<(), Fault>) -> Result<bool> {
+///
+/// # Errors
+/// What waiting does not mend.
+pub(crate) async fn wait_for<T>(
+    what: &str,
+    shutdown: &Shutdown,
+    ask: impl AsyncFn() -> Result<T, Fault>,
+) -> Result<Option<T>> {
     let mut backoff = Backoff::new(WAIT.0, WAIT.1);
     let mut said = String::new();
     loop {
         let asked = tokio::select! {
             biased;
-            () = shutdown.draining() => return Ok(false),
-            asked = check() => asked,
+            () = shutdown.draining() => return Ok(None),
+            asked = ask() => asked,
         };
         match asked {
-            Ok(()) => return Ok(true),
+            Ok(answer) => return Ok(Some(answer)),
             Err(fault) if fault.kind == FaultKind::Misconfigured => {
                 return Err(UsageError(format!("{what} cannot be used: {}", fault::chain(&fault))).into());
             }
@@ -189,7 +200,7 @@ async fn wait_for(what: &str, shutdown: &Shutdown, check: impl AsyncFn() -> Resu
             Err(fault) => return Err(anyhow::Error::new(fault).context(format!("{what} cannot be used"))),
         }
         tokio::select! {
-            () = shutdown.draining() => return Ok(false),
+            () = shutdown.draining() => return Ok(None),
             () = tokio::time::sleep(backoff.next_wait()) => {}
         }
     }
@@ -202,13 +213,15 @@ fn concurrency(settings: &Settings, lasting: bool) -> usize {
 }
 
 fn engine_settings(settings: &Settings, coupled: bool, lasting: bool) -> EngineSettings {
+    let usual = EngineSettings::default();
     let mut own = EngineSettings {
         max_payload: settings.scan.max_payload.get(),
         concurrency: concurrency(settings, lasting),
         max_attempts: settings.fleet.max_attempts,
         hold_max: settings.fleet.hold_max.get(),
+        sweep_interval: (settings.budgets().deadline() / SWEEPS).clamp(SWEEP_LEAST, usual.sweep_interval),
         coupled,
-        ..EngineSettings::default()
+        ..usual
     };
     if coupled {
         own.inline_total = INLINE_TOTAL_LOCAL;
