@@ -197,8 +197,8 @@ impl From<Outcome> for Kept {
 pub struct Overdue {
     /// The scan.
     pub scan_id: ScanId,
-    /// When its clock started.
-    pub started: Timestamp,
+    /// When its time was over, or its lease if it is frozen.
+    pub due: Timestamp,
     /// Frozen already: its response was perhaps never published.
     pub frozen: bool,
 }
@@ -227,7 +227,8 @@ pub trait Ledger: Send + Sync {
     /// Admits children of `parent`, in order, within the budgets of the scan. Each new child counts once, whoever
     /// admits it again; a refused one is not recorded. `head` is given by the task of a root and opens the scan if need
     /// be. A `parent` that the ledger does not know, in a scan that it knows, becomes outstanding, uncharged: the scan
-    /// must not finish while somebody works on it.
+    /// must not finish while somebody works on it. Where a child is new, the scan's time begins once more: tasks wait
+    /// behind whatever waits already, however long that takes.
     ///
     /// # Errors
     /// [`crate::FaultKind::Unavailable`]; [`crate::FaultKind::Refused`] for more than [`MAX_ADMIT`] children.
@@ -243,11 +244,16 @@ pub trait Ledger: Send + Sync {
     /// Records an outcome, unless the payload has one, and closes the payload. A payload that the ledger does not know,
     /// in a scan that it knows, is admitted by this, uncharged. The scan is frozen as complete when nothing is
     /// outstanding any more; whoever did that holds it for [`FINISH_LEASE`].
+    ///
+    /// `children` are those that the caller was told are admitted. One that the ledger does not know now was lost with its
+    /// last operations; by the same operation it becomes outstanding again as a child of this payload, uncharged, or the
+    /// scan could end without it.
     async fn settle(
         &self,
         scan: ScanId,
         head: Option<&ScanHead>,
         outcome: &Outcome,
+        children: &[PayloadId],
         now: Timestamp,
     ) -> Result<Settled, Fault>;
 
@@ -274,8 +280,8 @@ pub trait Ledger: Send + Sync {
     /// that is not frozen.
     async fn close(&self, scan: ScanId, keep: Duration, now: Timestamp) -> Result<(), Fault>;
 
-    /// Open scans whose own deadline (budget of time after their start) was over before `horizon`, and frozen scans
-    /// whose lease is over; at most `limit`, those first whose time ended first. The caller passes a `horizon` behind
+    /// Open scans whose own time (their budget of it, since they were opened or grew last) was over before `horizon`, and
+    /// frozen scans whose lease is over; at most `limit`, those first whose time ended first. The caller passes a `horizon` behind
     /// now by whatever time must not count.
     async fn overdue(&self, horizon: Timestamp, now: Timestamp, limit: usize) -> Result<Vec<Overdue>, Fault>;
 

@@ -1,8 +1,10 @@
 //! The lanes: queues of our own, and how tasks are packed into their messages.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use stoq_api::queue::{Delivery, Depth, Message, Queue};
 use stoq_api::{EnvelopeError, Fault, FaultKind, Task, Timestamp, envelope};
 
@@ -154,9 +156,10 @@ impl Lanes {
         self.dead.declare(&[DEAD]).await
     }
 
-    /// For each tenant the time before which none of its tasks waits any more, at `now`. Brokers that do not say since
-    /// when a message waits hand them out in the order in which they came, so what `seen` says came last is told
-    /// instead; where nothing is known, everything may still wait.
+    /// For each tenant the time before which none of its tasks waits any more, at `now`, nor is in work in this process.
+    /// Brokers that do not say since when a message waits hand them out in the order in which they came, so what `seen`
+    /// says came last is told instead; where nothing is known, everything may still wait. What other processes hold is not
+    /// known where the broker does not tell.
     ///
     /// # Errors
     /// A lane is away.
@@ -165,7 +168,8 @@ impl Lanes {
         for (tenant, lanes) in self.tasks.iter().enumerate() {
             let mut horizon = now;
             for kind in TaskLane::ALL {
-                let last = || seen.last(Lane { tenant, kind });
+                let lane = Lane { tenant, kind };
+                let last = || seen.last(lane);
                 match lanes.queue(kind).depth(WORKERS).await {
                     Ok(Depth { oldest: Some(oldest), .. }) => horizon = horizon.min(oldest),
                     Ok(Depth { ready: 0, .. }) => {}
@@ -174,6 +178,7 @@ impl Lanes {
                     Err(fault) if fault.kind == FaultKind::Refused => horizon = horizon.min(last()),
                     Err(fault) => return Err(fault),
                 }
+                horizon = seen.oldest_in_work(lane).map_or(horizon, |oldest| horizon.min(oldest));
             }
             horizons.push(horizon);
         }
@@ -181,12 +186,38 @@ impl Lanes {
     }
 }
 
-/// When the tasks were published that this process took last from each task lane.
+/// When the tasks were published that this process took from each task lane.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// By tenant: roots, children.
-    lanes: Vec<[AtomicU64; 2]>,
+    lanes: Vec<[Arc<SeenOfLane>; 2]>,
     newer: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct SeenOfLane {
+    last: AtomicU64,
+    /// How many are in work that were published at each time.
+    in_work: Mutex<BTreeMap<Timestamp, usize>>,
+}
+
+/// Says that a message is in work, until it is dropped.
+pub struct InWork {
+    of: Arc<SeenOfLane>,
+    published: Option<Timestamp>,
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        let Some(published) = self.published else { return };
+        let mut in_work = self.of.in_work.lock();
+        if let Some(count) = in_work.get_mut(&published) {
+            *count -= 1;
+            if *count == 0 {
+                in_work.remove(&published);
+            }
+        }
+    }
 }
 
 impl Seen {
@@ -195,11 +226,17 @@ impl Seen {
         Self { lanes: lanes.tasks.iter().map(|_| Default::default()).collect(), newer: AtomicU64::default() }
     }
 
-    /// Notes a delivery. One that comes again says nothing about those that still wait.
-    pub fn note(&self, lane: Lane, delivery: &Delivery) {
-        if let (true, Some(published)) = (delivery.first, delivery.published) {
-            self.of(lane).fetch_max(published.0, Ordering::Relaxed);
+    /// Notes a delivery, which is in work for as long as the answer lives. One that comes again says nothing about those
+    /// that still wait.
+    pub fn note(&self, lane: Lane, delivery: &Delivery) -> InWork {
+        let of = Arc::clone(self.of(lane));
+        if let Some(published) = delivery.published {
+            *of.in_work.lock().entry(published).or_default() += 1;
+            if delivery.first {
+                of.last.fetch_max(published.0, Ordering::Relaxed);
+            }
         }
+        InWork { of, published: delivery.published }
     }
 
     /// Notes at `now` a task that only a newer build reads.
@@ -213,10 +250,14 @@ impl Seen {
     }
 
     fn last(&self, lane: Lane) -> Timestamp {
-        Timestamp(self.of(lane).load(Ordering::Relaxed))
+        Timestamp(self.of(lane).last.load(Ordering::Relaxed))
     }
 
-    fn of(&self, lane: Lane) -> &AtomicU64 {
+    fn oldest_in_work(&self, lane: Lane) -> Option<Timestamp> {
+        self.of(lane).in_work.lock().first_key_value().map(|(published, _)| *published)
+    }
+
+    fn of(&self, lane: Lane) -> &Arc<SeenOfLane> {
         &self.lanes[lane.tenant][usize::from(lane.kind == TaskLane::Children)]
     }
 }

@@ -78,7 +78,9 @@ pub async fn settle(around: &Surroundings, mut task: Task, examined: Examined, f
     }
     let head = task.is_root().then_some(&*task.scan);
     let settled = around
-        .patiently("settle a payload", || around.ledger.settle(task.scan_id, head, &outcome, Timestamp::now()))
+        .patiently("settle a payload", || {
+            around.ledger.settle(task.scan_id, head, &outcome, offspring.admitted(), Timestamp::now())
+        })
         .await?;
     match settled {
         Settled::Open { unsettled } => offspring.publish_missing(&outcome, &unsettled).await,
@@ -103,7 +105,7 @@ pub async fn settle_barren(around: &Surroundings, task: Task, outcome: Outcome) 
 /// As for [`settle`].
 pub async fn unreadable(around: &Surroundings, scan: ScanId, outcome: &Outcome) -> Result<(), Fault> {
     let settled = around
-        .patiently("settle an unreadable task", || around.ledger.settle(scan, None, outcome, Timestamp::now()))
+        .patiently("settle an unreadable task", || around.ledger.settle(scan, None, outcome, &[], Timestamp::now()))
         .await?;
     if settled == Settled::Frozen { finish(around, scan).await } else { Ok(()) }
 }

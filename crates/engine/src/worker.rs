@@ -77,10 +77,11 @@ impl Worker {
         let tracker = TaskTracker::new();
         let work = async {
             while let Some((lane, delivery, place)) = feed.next(stop).await {
-                self.around.seen.note(lane, &delivery);
+                let in_work = self.around.seen.note(lane, &delivery);
                 let worker = self.clone();
                 tracker.spawn(async move {
                     worker.handle(lane, delivery).await;
+                    drop(in_work);
                     drop(place);
                     worker.settled.notify_waiters();
                 });

@@ -35,7 +35,8 @@ struct State {
 
 struct Scan {
     head: ScanHead,
-    started: Timestamp,
+    /// When its time is over.
+    due: Timestamp,
     payloads: HashMap<PayloadId, Entry>,
     /// By parent, in the order of their admission.
     children: HashMap<PayloadId, Vec<PayloadId>>,
@@ -125,7 +126,7 @@ impl Scan {
     fn open(head: &ScanHead, attempts: HashMap<PayloadId, u32>, now: Timestamp) -> Self {
         let mut scan = Self {
             head: head.clone(),
-            started: now,
+            due: now.after(head.budgets.deadline()),
             payloads: HashMap::new(),
             children: HashMap::new(),
             bytes: 0,
@@ -146,8 +147,20 @@ impl Scan {
     fn make_outstanding(&mut self, id: PayloadId, admitted_by: Option<PayloadId>) {
         self.payloads.entry(id).or_insert_with(|| {
             self.outstanding += 1;
+            if let Some(parent) = admitted_by {
+                self.children.entry(parent).or_default().push(id);
+            }
             Entry { admitted_by, outcome: None }
         });
+    }
+
+    fn admit_all(&mut self, parent: PayloadId, children: &[ChildRecord], now: Timestamp) -> Vec<Admission> {
+        self.make_outstanding(parent, None);
+        let admissions: Vec<_> = children.iter().map(|child| self.admit(parent, child)).collect();
+        if admissions.contains(&Admission::New) {
+            self.due = self.due.max(now.after(self.head.budgets.deadline()));
+        }
+        admissions
     }
 
     fn admit(&mut self, parent: PayloadId, child: &ChildRecord) -> Admission {
@@ -162,13 +175,13 @@ impl Scan {
         }
         (self.admitted, self.admitted_bytes) = (payloads, bytes);
         self.make_outstanding(child.id, Some(parent));
-        self.children.entry(parent).or_default().push(child.id);
         Admission::New
     }
 
     fn settle(
         &mut self,
         outcome: &Outcome,
+        children: &[PayloadId],
         overflow: Option<&(Arc<Path>, usize)>,
         now: Timestamp,
     ) -> Result<Settled, Fault> {
@@ -181,6 +194,7 @@ impl Scan {
                 self.outstanding -= 1;
             }
         }
+        children.iter().for_each(|child| self.make_outstanding(*child, Some(id)));
         if self.outstanding == 0 {
             self.frozen = Some(Frozen { completeness: Completeness::Complete, lease_until: now.after(FINISH_LEASE) });
             return Ok(Settled::Frozen);
@@ -205,7 +219,7 @@ impl Scan {
 
     /// When the scan's time ends or ended.
     fn due(&self) -> Timestamp {
-        self.frozen.map_or_else(|| self.started.after(self.head.budgets.deadline()), |f| f.lease_until)
+        self.frozen.map_or(self.due, |f| f.lease_until)
     }
 
     fn view(&self, scan_id: ScanId, completeness: Completeness) -> FrozenScan {
@@ -246,10 +260,7 @@ impl Ledger for MemoryLedger {
             Found::Unknown => Admitted::Unknown,
             Found::Frozen => Admitted::Frozen,
             Found::Closed => Admitted::Closed,
-            Found::Open(scan) => {
-                scan.make_outstanding(parent, None);
-                Admitted::Open(children.iter().map(|child| scan.admit(parent, child)).collect())
-            }
+            Found::Open(scan) => Admitted::Open(scan.admit_all(parent, children, now)),
         })
     }
 
@@ -258,13 +269,14 @@ impl Ledger for MemoryLedger {
         scan: ScanId,
         head: Option<&ScanHead>,
         outcome: &Outcome,
+        children: &[PayloadId],
         now: Timestamp,
     ) -> Result<Settled, Fault> {
         Ok(match self.state.lock().find(scan, head, now) {
             Found::Unknown => Settled::Unknown,
             Found::Frozen => Settled::Frozen,
             Found::Closed => Settled::Closed,
-            Found::Open(scan) => scan.settle(outcome, self.overflow.as_ref(), now)?,
+            Found::Open(scan) => scan.settle(outcome, children, self.overflow.as_ref(), now)?,
         })
     }
 
@@ -333,7 +345,7 @@ impl Ledger for MemoryLedger {
         let mut late: Vec<_> = late.map(|(id, s)| (s.due(), *id, s)).collect();
         late.sort_unstable_by_key(|(due, id, _)| (*due, *id));
         let overdue = late.into_iter().take(limit);
-        Ok(overdue.map(|(_, scan_id, s)| Overdue { scan_id, started: s.started, frozen: s.frozen.is_some() }).collect())
+        Ok(overdue.map(|(due, scan_id, s)| Overdue { scan_id, due, frozen: s.frozen.is_some() }).collect())
     }
 
     async fn freeze(&self, scan: ScanId, lease: Duration, now: Timestamp) -> Result<Claim, Fault> {

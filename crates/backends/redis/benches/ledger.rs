@@ -87,11 +87,11 @@ async fn life(ledger: &dyn Ledger, at_once: usize) -> String {
     let admit = admit.await;
     let settle = each(at_once, |n| async move {
         let outcome = sized(child(scans[n], "a", 10).id, OUTCOME);
-        ledger.settle(scans[n], None, &outcome, now).await.unwrap();
+        ledger.settle(scans[n], None, &outcome, &[], now).await.unwrap();
     });
     let settle = settle.await;
     let last = each(at_once, |n| async move {
-        ledger.settle(scans[n], Some(&heads[n]), &sized(root(n), LARGE), now).await.unwrap();
+        ledger.settle(scans[n], Some(&heads[n]), &sized(root(n), LARGE), &[], now).await.unwrap();
     });
     let last = last.await;
     let frozen = each(at_once, |n| async move { drop(ledger.frozen(scans[n]).await.unwrap().unwrap()) }).await;

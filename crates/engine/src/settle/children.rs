@@ -26,6 +26,7 @@ pub(super) struct Children<'a> {
     around: &'a Surroundings,
     parent: Task,
     line: Line,
+    /// In the order of the outcome's edges; once they are admitted, without those that a budget refused.
     order: Vec<PayloadId>,
     /// What is not published yet.
     waiting: HashMap<PayloadId, Child>,
@@ -84,7 +85,7 @@ impl<'a> Children<'a> {
     /// Admits all children and publishes the tasks of those that are this payload's to publish. Children that a budget
     /// refuses are taken out of the outcome, with a finding.
     pub(super) async fn admit_and_publish(&mut self, outcome: &mut Outcome, first: bool) -> Result<Admission, Fault> {
-        let order = self.order.clone();
+        let order = std::mem::take(&mut self.order);
         let mut refused = BTreeMap::new();
         for chunk in order.chunks(MAX_ADMIT) {
             let mut ready = Vec::with_capacity(chunk.len());
@@ -114,7 +115,14 @@ impl<'a> Children<'a> {
         let kinds: BTreeSet<_> = refused.values().copied().collect();
         outcome.findings.extend(kinds.into_iter().map(|kind| budget_finding(kind, &self.parent)));
         outcome.edges.retain(|edge| !refused.contains_key(&edge.child));
+        self.order = order;
+        self.order.retain(|child| !refused.contains_key(child));
         Ok(Admission::Open)
+    }
+
+    /// The children that are admitted.
+    pub(super) fn admitted(&self) -> &[PayloadId] {
+        &self.order
     }
 
     /// Publishes children that the ledger says are outstanding and that this attempt has not published.

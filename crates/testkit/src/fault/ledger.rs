@@ -46,9 +46,10 @@ impl Ledger for FaultyLedger {
         scan: ScanId,
         head: Option<&ScanHead>,
         outcome: &Outcome,
+        children: &[PayloadId],
         now: Timestamp,
     ) -> Result<Settled, Fault> {
-        self.plan.run("ledger.settle", self.inner.settle(scan, head, outcome, now)).await
+        self.plan.run("ledger.settle", self.inner.settle(scan, head, outcome, children, now)).await
     }
 
     async fn begin(&self, scan: ScanId, payload: PayloadId, now: Timestamp) -> Result<u32, Fault> {

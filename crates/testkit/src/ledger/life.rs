@@ -84,25 +84,29 @@ pub(super) async fn names_what_is_overdue(ledger: &dyn Ledger) {
     let mut second = Case::new(ledger, &[10], budgets);
     second.now = first.now.after(Duration::from_secs(10));
     let start = first.now;
-    // The clock starts with the first operation, whatever the head says, and is not set back by later ones.
-    second.admit_as_root(&[second.child("a", 1)]).await;
-    first.admit_as_root(&[first.child("a", 1)]).await;
-    first.now = start.after(Duration::from_secs(50));
-    first.admit_as_root(&[first.child("b", 1)]).await;
-    let scans = [first.scan, second.scan];
     let at = |seconds| start.after(Duration::from_secs(seconds));
-    let late = |case: &Case<'_>, started, frozen| Overdue { scan_id: case.scan, started, frozen };
+    // The clock starts with the first operation, whatever the head says, and starts again with each new child, but with
+    // nothing else; clocks of others that are behind do not set it back.
+    second.admit_as_root(&[second.child("a", 1)]).await;
+    ledger.open(first.scan, &first.head, first.now).await.unwrap();
+    for (seconds, child) in [(4, "a"), (3, "b"), (50, "a")] {
+        first.now = at(seconds);
+        first.admit_as_root(&[first.child(child, 1)]).await;
+    }
+    first.settle(first.child("b", 1).id, 1).await;
+    let scans = [first.scan, second.scan];
+    let late = |case: &Case<'_>, due, frozen| Overdue { scan_id: case.scan, due, frozen };
 
-    assert_eq!(overdue(ledger, at(99), at(500), &scans).await, [], "the horizon counts, not now");
-    assert_eq!(overdue(ledger, at(105), at(500), &scans).await, [late(&first, start, false)]);
-    let both = [late(&first, start, false), late(&second, at(10), false)];
+    assert_eq!(overdue(ledger, at(104), at(500), &scans).await, [], "the horizon counts, not now");
+    assert_eq!(overdue(ledger, at(105), at(500), &scans).await, [late(&first, at(104), false)]);
+    let both = [late(&first, at(104), false), late(&second, at(110), false)];
     assert_eq!(overdue(ledger, at(200), at(500), &scans).await, both, "those first whose time ended first");
     assert_eq!(ledger.overdue(at(200), at(500), 1).await.unwrap().len(), 1);
 
     assert_eq!(ledger.freeze(first.scan, LEASE, at(500)).await.unwrap(), Claim::Taken(Completeness::Partial));
-    assert_eq!(overdue(ledger, at(200), at(510), &scans).await, [late(&second, at(10), false)], "somebody is at it");
+    assert_eq!(overdue(ledger, at(200), at(510), &scans).await, [late(&second, at(110), false)], "somebody is at it");
     let taken = overdue(ledger, at(200), at(531), &[first.scan]).await;
-    assert_eq!(taken, [late(&first, start, true)], "whoever took it did not finish");
+    assert_eq!(taken, [late(&first, at(530), true)], "whoever took it did not finish");
     first.now = at(540);
     first.close(KEEP).await;
     assert_eq!(overdue(ledger, at(200), at(600), &[first.scan]).await, []);
@@ -114,7 +118,7 @@ pub(super) async fn names_what_is_overdue(ledger: &dyn Ledger) {
     assert_eq!(overdue(ledger, at(0), soon, &[third.scan]).await, []);
     assert_eq!(ledger.freeze(third.scan, LEASE, soon).await.unwrap(), Claim::Held);
     let over = later(third.now, FINISH_LEASE);
-    assert_eq!(overdue(ledger, at(0), over, &[third.scan]).await, [late(&third, third.now, true)]);
+    assert_eq!(overdue(ledger, at(0), over, &[third.scan]).await, [late(&third, third.now.after(FINISH_LEASE), true)]);
     assert_eq!(ledger.freeze(third.scan, LEASE, over).await.unwrap(), Claim::Taken(Completeness::Complete));
 }
 

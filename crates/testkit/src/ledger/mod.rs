@@ -41,6 +41,7 @@ pub async fn ledger_suite(harness: &mut dyn LedgerHarness) {
     tree::says_who_admitted_a_child(ledger).await;
     tree::names_own_children_that_are_outstanding(ledger).await;
     tree::takes_in_payloads_it_does_not_know(ledger).await;
+    tree::takes_in_children_that_it_lost(ledger).await;
     tree::keeps_the_first_outcome(ledger).await;
     tree::charges_each_budget_once_and_in_order(ledger).await;
     tree::refuses_too_many_children_at_once(ledger).await;
@@ -93,11 +94,11 @@ impl<'a> Case<'a> {
     }
 
     async fn settle_as_root(&self, outcome: &Outcome) -> Settled {
-        self.ledger.settle(self.scan, Some(&self.head), outcome, self.now).await.unwrap()
+        self.ledger.settle(self.scan, Some(&self.head), outcome, &[], self.now).await.unwrap()
     }
 
     async fn settle(&self, payload: PayloadId, mark: u64) -> Settled {
-        self.ledger.settle(self.scan, None, &outcome(payload, mark), self.now).await.unwrap()
+        self.ledger.settle(self.scan, None, &outcome(payload, mark), &[], self.now).await.unwrap()
     }
 
     async fn frozen(&self) -> FrozenScan<Outcome> {

@@ -23,7 +23,7 @@ enum State {
 
 struct Known {
     head: ScanHead,
-    started: Timestamp,
+    due: Timestamp,
     payloads: Vec<Payload>,
     charged: Vec<u64>,
     frozen: Option<(Completeness, Timestamp)>,
@@ -46,7 +46,7 @@ impl Model {
             let root = |r: &stoq_api::RootRef| Payload { id: r.id, admitted_by: None, outcome: None };
             self.state = State::Known(Box::new(Known {
                 head: head.clone(),
-                started: now,
+                due: now.after(head.budgets.deadline()),
                 payloads: head.roots.iter().map(root).collect(),
                 charged: Vec::new(),
                 frozen: None,
@@ -67,19 +67,29 @@ impl Model {
             State::Closed(_) => Admitted::Closed,
             State::Known(known) if known.frozen.is_some() => Admitted::Frozen,
             State::Known(known) => {
-                known.take_in(parent);
-                Admitted::Open(children.iter().map(|c| known.admit(parent, c)).collect())
+                known.take_in(parent, None);
+                let admissions: Vec<_> = children.iter().map(|c| known.admit(parent, c)).collect();
+                if admissions.contains(&Admission::New) {
+                    known.due = known.due.max(now.after(known.head.budgets.deadline()));
+                }
+                Admitted::Open(admissions)
             }
         }
     }
 
-    pub(super) fn settle(&mut self, head: Option<&ScanHead>, outcome: &Outcome, now: Timestamp) -> Settled {
+    pub(super) fn settle(
+        &mut self,
+        head: Option<&ScanHead>,
+        outcome: &Outcome,
+        children: &[PayloadId],
+        now: Timestamp,
+    ) -> Settled {
         self.open(head, now);
         match &mut self.state {
             State::Unknown => Settled::Unknown,
             State::Closed(_) => Settled::Closed,
             State::Known(known) if known.frozen.is_some() => Settled::Frozen,
-            State::Known(known) => known.settle(outcome, now),
+            State::Known(known) => known.settle(outcome, children, now),
         }
     }
 
@@ -125,14 +135,13 @@ impl Model {
         }
     }
 
-    /// (started, frozen), if overdue.
+    /// (end of its time or lease, frozen), if overdue.
     pub(super) fn overdue(&self, horizon: Timestamp, now: Timestamp) -> Option<(Timestamp, bool)> {
         let State::Known(known) = &self.state else { return None };
-        let late = match known.frozen {
-            Some((_, until)) => until <= now,
-            None => known.started.after(known.head.budgets.deadline()) < horizon,
-        };
-        late.then_some((known.started, known.frozen.is_some()))
+        match known.frozen {
+            Some((_, until)) => (until <= now).then_some((until, true)),
+            None => (known.due < horizon).then_some((known.due, false)),
+        }
     }
 
     pub(super) fn freeze(&mut self, lease: Duration, now: Timestamp) -> Claim {
@@ -152,9 +161,9 @@ impl Known {
         self.head.roots.iter().map(|r| r.size).sum()
     }
 
-    fn take_in(&mut self, id: PayloadId) {
+    fn take_in(&mut self, id: PayloadId, admitted_by: Option<PayloadId>) {
         if !self.payloads.iter().any(|p| p.id == id) {
-            self.payloads.push(Payload { id, admitted_by: None, outcome: None });
+            self.payloads.push(Payload { id, admitted_by, outcome: None });
         }
     }
 
@@ -172,13 +181,14 @@ impl Known {
         Admission::New
     }
 
-    fn settle(&mut self, outcome: &Outcome, now: Timestamp) -> Settled {
-        self.take_in(outcome.payload_id);
+    fn settle(&mut self, outcome: &Outcome, children: &[PayloadId], now: Timestamp) -> Settled {
+        self.take_in(outcome.payload_id, None);
         for payload in &mut self.payloads {
             if payload.id == outcome.payload_id && payload.outcome.is_none() {
                 payload.outcome = Some(outcome.clone());
             }
         }
+        children.iter().for_each(|child| self.take_in(*child, Some(outcome.payload_id)));
         if self.payloads.iter().all(|p| p.outcome.is_some()) {
             self.frozen = Some((Completeness::Complete, now.after(FINISH_LEASE)));
             return Settled::Frozen;

@@ -23,7 +23,7 @@ const PAYLOADS: usize = 8;
 enum Operation {
     Open,
     Admit { with_head: bool, parent: usize, children: Vec<usize> },
-    Settle { with_head: bool, payload: usize, mark: u64 },
+    Settle { with_head: bool, payload: usize, mark: u64, children: Vec<usize> },
     Begin { payload: usize },
     Survived { payload: usize },
     Freeze { lease: u64 },
@@ -38,8 +38,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => Just(Operation::Open),
         6 => (any::<bool>(), payload(), proptest::collection::vec(payload(), 0..4))
             .prop_map(|(with_head, parent, children)| Operation::Admit { with_head, parent, children }),
-        12 => (any::<bool>(), payload(), 0_u64..3)
-            .prop_map(|(with_head, payload, mark)| Operation::Settle { with_head, payload, mark }),
+        12 => (any::<bool>(), payload(), 0_u64..3, proptest::collection::vec(payload(), 0..2))
+            .prop_map(|(with_head, payload, mark, children)| Operation::Settle { with_head, payload, mark, children }),
         2 => payload().prop_map(|payload| Operation::Begin { payload }),
         1 => payload().prop_map(|payload| Operation::Survived { payload }),
         1 => (0_u64..90).prop_map(|lease| Operation::Freeze { lease }),
@@ -154,11 +154,12 @@ impl<'a> Run<'a> {
                 let got = ledger.admit(scan, head, parent, &children, now).await.unwrap();
                 same(got, self.model.admit(head, parent, &children, now))
             }
-            Operation::Settle { with_head, payload, mark } => {
+            Operation::Settle { with_head, payload, mark, children } => {
                 let head = with_head.then_some(&head);
                 let outcome = outcome(self.payloads[payload].id, mark);
-                let got = ledger.settle(scan, head, &outcome, now).await.unwrap();
-                same(in_order(got), in_order(self.model.settle(head, &outcome, now)))
+                let children: Vec<_> = children.into_iter().map(|n| self.payloads[n].id).collect();
+                let got = ledger.settle(scan, head, &outcome, &children, now).await.unwrap();
+                same(in_order(got), in_order(self.model.settle(head, &outcome, &children, now)))
             }
             Operation::Begin { payload } => {
                 let payload = self.payloads[payload].id;
@@ -184,7 +185,7 @@ impl<'a> Run<'a> {
                 let horizon = self.start.after(Duration::from_secs(horizon));
                 let all = ledger.overdue(horizon, now, 100_000).await.unwrap();
                 let ours = all.into_iter().find(|o| o.scan_id == scan);
-                same(ours.map(|o| (o.started, o.frozen)), self.model.overdue(horizon, now))
+                same(ours.map(|o| (o.due, o.frozen)), self.model.overdue(horizon, now))
             }
             Operation::Pass { seconds } => {
                 self.now = now.after(Duration::from_secs(seconds));

@@ -108,6 +108,26 @@ pub(super) async fn takes_in_payloads_it_does_not_know(ledger: &dyn Ledger) {
     assert_eq!(case.frozen().await.outcomes.len(), 4);
 }
 
+pub(super) async fn takes_in_children_that_it_lost(ledger: &dyn Ledger) {
+    let budgets = Budgets { max_payloads: 2, ..Budgets::default() };
+    let case = Case::new(ledger, &[10], budgets);
+    let (kept, lost, below) = (case.child("kept", 7), case.child("lost", 7), case.child("below", 7));
+    case.admit_as_root(from_ref(&kept)).await;
+    let settle = async |payload: PayloadId, children: &[PayloadId]| {
+        let outcome = outcome(payload, 1);
+        unsettled(ledger.settle(case.scan, Some(&case.head), &outcome, children, case.now).await.unwrap())
+    };
+    assert_eq!(settle(case.root(), &[kept.id, lost.id]).await, [kept.id, lost.id].into(), "not known, so outstanding");
+    assert_eq!(ledger.spent(case.scan).await.unwrap(), Some((1, 7)), "it was charged before it was lost");
+    assert_eq!(settle(case.root(), &[kept.id, lost.id]).await, [kept.id, lost.id].into(), "once");
+    assert_eq!(settle(kept.id, &[]).await, BTreeSet::new());
+    // Also by whoever comes second, whose outcome does not count any more.
+    assert_eq!(settle(kept.id, from_ref(&below.id)).await, [below.id].into());
+    assert_eq!(settle(lost.id, from_ref(&kept.id)).await, BTreeSet::new(), "what is settled stays so");
+    assert_eq!(case.settle(below.id, 1).await, Settled::Frozen);
+    assert_eq!(case.frozen().await.outcomes.len(), 4);
+}
+
 pub(super) async fn keeps_the_first_outcome(ledger: &dyn Ledger) {
     let case = Case::new(ledger, &[10], Budgets::default());
     let a = case.child("a", 1);
@@ -173,7 +193,7 @@ pub(super) async fn finishes_once_among_many(ledger: Arc<dyn Ledger>) {
     let ids: Vec<_> = children.iter().map(|c| c.id).chain([PayloadId::root(scan, 0)]).collect();
     for id in ids {
         let ledger = Arc::clone(&ledger);
-        settling.spawn(async move { ledger.settle(scan, None, &outcome(id, 1), now).await.unwrap() });
+        settling.spawn(async move { ledger.settle(scan, None, &outcome(id, 1), &[], now).await.unwrap() });
     }
     let answers = settling.join_all().await;
     assert_eq!(answers.iter().filter(|a| **a == Settled::Frozen).count(), 1);

@@ -2,7 +2,6 @@
 
 mod blob;
 mod overdue;
-mod pledges;
 mod wire;
 
 use std::sync::Arc;
@@ -15,15 +14,13 @@ use redis::{RedisResult, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stoq_api::ledger::{
-    ATTEMPTS_KEPT, Admission, Admitted, ChildRecord, Claim, FINISH_LEASE, FrozenScan, Kept, Ledger, MAX_ADMIT, Overdue,
-    Settled,
+    ATTEMPTS_KEPT, Admitted, ChildRecord, Claim, FINISH_LEASE, FrozenScan, Kept, Ledger, MAX_ADMIT, Overdue, Settled,
 };
 use stoq_api::store::Store;
 use stoq_api::task::ScanHead;
 use stoq_api::{Fault, FaultKind, Outcome, PayloadId, ScanId, Timestamp};
 
 use self::blob::Blob;
-use self::pledges::Pledges;
 use self::wire::{Settlement, Stored, strange};
 use crate::config::Config;
 use crate::fault;
@@ -53,7 +50,6 @@ pub(crate) struct RedisLedger {
     store: Arc<dyn Store>,
     inline: usize,
     keep: Duration,
-    pledges: Pledges,
 }
 
 impl RedisLedger {
@@ -67,7 +63,6 @@ impl RedisLedger {
             store,
             inline: config.outcome_inline,
             keep: config.keep,
-            pledges: Pledges::default(),
             link: Link::new(config),
         }
     }
@@ -87,10 +82,10 @@ impl RedisLedger {
     }
 
     /// What opens a scan; nothing without a head. At most `inline` bytes of it are kept in the ledger.
-    async fn description(&self, head: Option<&ScanHead>, inline: usize, now: Timestamp) -> Result<Vec<Vec<u8>>, Fault> {
+    async fn description(&self, head: Option<&ScanHead>, inline: usize) -> Result<Vec<Vec<u8>>, Fault> {
         let Some(head) = head else { return Ok(Vec::new()) };
         let stored = Blob::place(to_json(head)?, inline, head.first_seen.day(), &*self.store).await?;
-        Ok(wire::description(head, &stored, self.keep, now))
+        Ok(wire::description(head, &stored, self.keep))
     }
 
     /// An outcome as the ledger keeps it; nothing if it has to go to the store and nobody knows yet under which day.
@@ -132,11 +127,11 @@ impl RedisLedger {
         scan: ScanId,
         head: Option<&ScanHead>,
         outcome: &Outcome,
+        children: &[PayloadId],
         now: Timestamp,
     ) -> Result<Settlement, Fault> {
         let what = "settle a payload";
         let json = to_json(outcome)?;
-        let children = self.pledges.of(scan, outcome.payload_id);
         let mut full = false;
         loop {
             let inline = if full { 0 } else { self.inline };
@@ -148,7 +143,7 @@ impl RedisLedger {
                 wire::time(now.after(FINISH_LEASE)),
                 if full { b"1".to_vec() } else { Vec::new() },
             ];
-            arguments.extend(self.description(head, inline, now).await?);
+            arguments.extend(self.description(head, inline).await?);
             match self.try_eval(&self.scripts.settle, scan, arguments).await {
                 Ok(answer) => return wire::settled(&answer).ok_or_else(|| strange(what, &answer)),
                 Err(error) if fault::is_full(&error) && !full => full = true,
@@ -211,7 +206,7 @@ impl RedisLedger {
 impl Ledger for RedisLedger {
     async fn open(&self, scan: ScanId, head: &ScanHead, now: Timestamp) -> Result<(), Fault> {
         let mut arguments = vec![wire::time(now)];
-        arguments.extend(self.description(Some(head), self.inline, now).await?);
+        arguments.extend(self.description(Some(head), self.inline).await?);
         self.eval("open a scan", &self.scripts.open, scan, arguments).await.map(drop)
     }
 
@@ -228,19 +223,10 @@ impl Ledger for RedisLedger {
             let text = format!("{} children in one admission, at most {MAX_ADMIT} are taken", children.len());
             return Err(Fault::new(FaultKind::Refused, text));
         }
-        if !self.pledges.has_room(children.len()) {
-            let text = "cannot admit children now: too many payloads of this process wait to be settled";
-            return Err(Fault::new(FaultKind::Unavailable, text));
-        }
         let mut arguments = vec![wire::time(now), wire::payload(parent), wire::children(children)];
-        arguments.extend(self.description(head, self.inline, now).await?);
+        arguments.extend(self.description(head, self.inline).await?);
         let answer = self.eval(what, &self.scripts.admit, scan, arguments).await?;
-        let admitted = wire::admitted(&answer, children.len()).ok_or_else(|| strange(what, &answer))?;
-        if let Admitted::Open(admissions) = &admitted {
-            let known = children.iter().zip(admissions).filter(|(_, a)| !matches!(a, Admission::Refused(_)));
-            self.pledges.add(scan, parent, known.map(|(child, _)| child.id));
-        }
-        Ok(admitted)
+        wire::admitted(&answer, children.len()).ok_or_else(|| strange(what, &answer))
     }
 
     async fn settle(
@@ -248,14 +234,12 @@ impl Ledger for RedisLedger {
         scan: ScanId,
         head: Option<&ScanHead>,
         outcome: &Outcome,
+        children: &[PayloadId],
         now: Timestamp,
     ) -> Result<Settled, Fault> {
         for _ in 0..PLACE_TRIES {
-            match self.settle_once(scan, head, outcome, now).await? {
-                Settlement::Done(settled) => {
-                    self.pledges.drop(scan, outcome.payload_id);
-                    return Ok(settled);
-                }
+            match self.settle_once(scan, head, outcome, children, now).await? {
+                Settlement::Done(settled) => return Ok(settled),
                 Settlement::WhereIsIt => {}
             }
         }

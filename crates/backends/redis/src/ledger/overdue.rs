@@ -60,12 +60,12 @@ impl RedisLedger {
         Ok(candidates)
     }
 
-    /// When they started; those that are not there any more are left out.
+    /// How they stand; those that are not there any more are left out.
     async fn look_up(&self, candidates: Vec<Candidate>) -> Result<Vec<Overdue>, Fault> {
         let what = "look at overdue scans";
         let command = |candidate: &Candidate| -> Cmd {
             let mut command = redis::cmd("HMGET");
-            command.arg(self.keys.state(candidate.scan)).arg("state").arg("started");
+            command.arg(self.keys.state(candidate.scan)).arg("state");
             command
         };
         if candidates.is_empty() {
@@ -77,16 +77,15 @@ impl RedisLedger {
         for (candidate, answer) in candidates.iter().zip(&answers) {
             let Value::Array(values) = answer else { return Err(strange(what, answer)) };
             match &values[..] {
-                [Value::Nil, _] => {
+                [Value::Nil] => {
                     self.eval("forget a scan", &self.scripts.forget, candidate.scan, Vec::new()).await?;
                 }
-                [state, started] => {
-                    let started = wire::integer(started).ok_or_else(|| strange(what, answer))?;
+                [state] => {
                     // One that was frozen meanwhile has an owner.
                     if candidate.frozen == (wire::bytes(state) == Some(b"f")) {
                         overdue.push(Overdue {
                             scan_id: candidate.scan,
-                            started: Timestamp(started),
+                            due: Timestamp(candidate.score),
                             frozen: candidate.frozen,
                         });
                     }

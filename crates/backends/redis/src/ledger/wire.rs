@@ -57,12 +57,12 @@ pub(super) fn children(records: &[ChildRecord]) -> Vec<u8> {
 }
 
 /// What opens a scan, in the order of the script's `open`. `keep` is how long it is kept beyond its own time.
-pub(super) fn description(head: &ScanHead, stored: &Blob, keep: Duration, now: Timestamp) -> Vec<Vec<u8>> {
+pub(super) fn description(head: &ScanHead, stored: &Blob, keep: Duration) -> Vec<Vec<u8>> {
     let budgets = &head.budgets;
     let root_bytes = head.roots.iter().fold(0_u64, |sum, root| sum.saturating_add(root.size));
     vec![
         stored.to_bytes(),
-        time(now.after(budgets.deadline())),
+        number(u64::try_from(budgets.deadline().as_micros()).unwrap_or(u64::MAX)),
         ttl(budgets.deadline().saturating_add(keep)),
         number(budgets.max_payloads),
         number(budgets.max_bytes),

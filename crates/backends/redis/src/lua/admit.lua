@@ -17,11 +17,11 @@ end
 local answer, fresh, new, set = {'o'}, {}, {}, {}
 if #ids > 0 then
   local known = call('HMGET', P, unpack(ids))
-  local numbers = call('HMGET', S, 'n', 'bytes', 'max_n', 'max_bytes', 'max_expanded')
+  local numbers = call('HMGET', S, 'n', 'bytes', 'max_n', 'max_bytes', 'max_expanded', 'time')
   for i = 1, #numbers do
     numbers[i] = tonumber(numbers[i])
   end
-  local n, bytes, max_n, max_bytes, max_expanded = unpack(numbers)
+  local n, bytes, max_n, max_bytes, max_expanded, time = unpack(numbers, 1, 6)
   local before = bytes
   for i, id in ipairs(ids) do
     local is = fresh[id] and parent or known[i]
@@ -49,6 +49,10 @@ if #ids > 0 then
     call('HINCRBY', S, 'n', #new)
     call('HINCRBY', S, 'bytes', bytes - before)
     note_children(parent, new)
+    -- A scan that grows has its time once more; one that an older version opened has no time noted.
+    if time then
+      call('ZADD', DUE, 'XX', 'GT', after(now, time), SCAN)
+    end
     out = out + #new
   end
 end

@@ -42,6 +42,11 @@ local function touch()
   return ttl
 end
 
+-- The end of a scan's `time` from `now` on, both microseconds. As text it keeps all its digits.
+local function after(now, time)
+  return string.format('%.0f', tonumber(now) + tonumber(time))
+end
+
 local function enlist(set, score, ttl)
   call('ZADD', set, score, SCAN)
   outlive(set, ttl)
@@ -54,19 +59,19 @@ end
 
 -- The scan begins: `at` is where its description starts in ARGV.
 local function open(now, at)
-  local head, due, ttl, max_n, max_bytes, max_expanded, day, roots = unpack(ARGV, at)
+  local head, time, ttl, max_n, max_bytes, max_expanded, day, roots = unpack(ARGV, at)
   local out = 0
   call('HSET', O, 'head', head)
   for first = 1, #roots, ID do
     out = out + take_in(string.sub(roots, first, first + ID - 1), '-')
   end
-  call('HSET', S, 'state', 'o', 'started', now, 'ttl', ttl, 'out', out, 'n', 0, 'bytes', 0, 'max_n', max_n,
+  call('HSET', S, 'state', 'o', 'started', now, 'time', time, 'ttl', ttl, 'out', out, 'n', 0, 'bytes', 0, 'max_n', max_n,
     'max_bytes', max_bytes, 'max_expanded', max_expanded, 'day', day)
   call('DEL', T)
   for _, key in ipairs({S, P, O, A}) do
     live(key, ttl)
   end
-  enlist(DUE, due, tonumber(ttl))
+  enlist(DUE, after(now, time), tonumber(ttl))
 end
 
 -- 'o' open, 'f' frozen, 'c' closed, 'u' unknown; opens the scan if there is a description from ARGV[at] on.

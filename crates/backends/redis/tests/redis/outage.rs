@@ -18,12 +18,12 @@ async fn goes_on_after_a_crash_of_the_server() {
     let scan = Scan::new();
     let child = scan.begin(&*ledger).await;
     server.kill();
-    let fault = scan.try_settle(&*ledger, child.id).await.expect_err("nobody is there");
+    let fault = scan.try_settle(&*ledger, child.id, &[]).await.expect_err("nobody is there");
     assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
     assert_eq!(ledger.check().await.expect_err("nobody is there").kind, FaultKind::Unavailable);
     server.restart().await;
-    insist(async || scan.try_settle(&*ledger, child.id).await).await;
-    assert_eq!(insist(async || scan.try_settle(&*ledger, scan.root()).await).await, Settled::Frozen);
+    insist(async || scan.try_settle(&*ledger, child.id, &[]).await).await;
+    assert_eq!(insist(async || scan.try_settle(&*ledger, scan.root(), &[]).await).await, Settled::Frozen);
     insist(async || ledger.check().await).await;
 }
 
@@ -39,10 +39,10 @@ async fn gives_up_a_connection_that_answers_nothing() {
     let child = insist(async || scan.try_admit(&*ledger, scan.root(), &[scan.child("only")]).await).await;
     drop(child);
     proxy.stall();
-    let fault = scan.try_settle(&*ledger, scan.root()).await.expect_err("nothing comes through");
+    let fault = scan.try_settle(&*ledger, scan.root(), &[]).await.expect_err("nothing comes through");
     assert!(fault.kind == FaultKind::Unavailable && fault.context.contains("in time"), "{fault}");
     proxy.heal();
-    insist(async || scan.try_settle(&*ledger, scan.root()).await).await;
+    insist(async || scan.try_settle(&*ledger, scan.root(), &[]).await).await;
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn follows_the_primary() {
     assert_eq!(first.cli(&["wait", "1", "60000"]).await, "1");
     first.kill();
     second.cli(&["replicaof", "no", "one"]).await;
-    insist(async || scan.try_settle(&*ledger, child.id).await).await;
+    insist(async || scan.try_settle(&*ledger, child.id, &[]).await).await;
 
     // Both change places again while the connections stay as they are.
     first.restart().await;
@@ -89,8 +89,8 @@ async fn a_cluster_goes_on_without_one_of_its_nodes() {
     }
     cluster.nodes.remove(0).kill();
     for scan in &scans {
-        insist(async || scan.try_settle(&*ledger, scan.child("only").id).await).await;
-        assert_eq!(insist(async || scan.try_settle(&*ledger, scan.root()).await).await, Settled::Frozen);
+        insist(async || scan.try_settle(&*ledger, scan.child("only").id, &[]).await).await;
+        assert_eq!(insist(async || scan.try_settle(&*ledger, scan.root(), &[]).await).await, Settled::Frozen);
     }
     assert_eq!(insist(async || ledger.open_scans().await).await, 32);
 }

@@ -102,7 +102,8 @@ impl World {
             }
             return;
         }
-        match self.scan.try_settle(&*ledger, id).await.unwrap() {
+        let children: Vec<_> = found.iter().map(|child| self.records[*child].id).collect();
+        match self.scan.try_settle(&*ledger, id, &children).await.unwrap() {
             Settled::Unknown => self.lane.push(0),
             Settled::Frozen => self.finish(&*ledger).await,
             Settled::Closed => {}
@@ -124,7 +125,7 @@ impl World {
         self.complete = true;
     }
 
-    /// A process dies: what it had in hand is delivered again, and it forgets what it was told.
+    /// A process dies: what it had in hand is delivered again.
     fn crash(&mut self, process: usize, again: Arc<dyn Ledger>) {
         let (lost, kept) = std::mem::take(&mut self.attempts).into_iter().partition(|a| a.process == process);
         let lost: Vec<Attempt> = lost;

@@ -47,13 +47,18 @@ impl Scan {
         assert!(matches!(admitted, Admitted::Open(_)), "{admitted:?}");
     }
 
-    pub(crate) async fn try_settle(&self, ledger: &dyn Ledger, payload: PayloadId) -> Result<Settled, Fault> {
+    pub(crate) async fn try_settle(
+        &self,
+        ledger: &dyn Ledger,
+        payload: PayloadId,
+        children: &[PayloadId],
+    ) -> Result<Settled, Fault> {
         let head = (payload == self.root()).then_some(&self.head);
-        ledger.settle(self.id, head, &outcome(payload, 1), self.now).await
+        ledger.settle(self.id, head, &outcome(payload, 1), children, self.now).await
     }
 
     pub(crate) async fn settle(&self, ledger: &dyn Ledger, payload: PayloadId) -> Settled {
-        in_order(self.try_settle(ledger, payload).await.unwrap())
+        in_order(self.try_settle(ledger, payload, &[]).await.unwrap())
     }
 
     /// Opens it with one child outstanding.

@@ -85,11 +85,13 @@ impl Ledger for SqliteLedger {
         scan: ScanId,
         head: Option<&ScanHead>,
         outcome: &Outcome,
+        children: &[PayloadId],
         now: Timestamp,
     ) -> Result<Settled, Fault> {
         let (head, payload, data) = (Head::maybe(head)?, outcome.payload_id, to_json(outcome)?);
+        let children = children.to_vec();
         let work = move |t: &mut crate::writer::Transaction<'_>| {
-            sql::settle(t.connection, scan, head.as_ref(), payload, &data, now)
+            sql::settle(t.connection, scan, head.as_ref(), (payload, &data), &children, now)
         };
         self.writer.call("settle a payload", work).await
     }

@@ -140,10 +140,14 @@ pub(super) fn admit(
         admissions.push(admission);
     }
     if outstanding > 0 {
+        // A scan that grows has its time once more.
+        let grown = admissions.contains(&Admission::New);
+        let due = if grown { int(now.after(account.budgets.deadline()).0) } else { 0 };
         c.prepare_cached(
-            "UPDATE scan SET admitted = ?2, admitted_bytes = ?3, outstanding = outstanding + ?4 WHERE n = ?1",
+            "UPDATE scan SET admitted = ?2, admitted_bytes = ?3, outstanding = outstanding + ?4, due = max(due, ?5)
+             WHERE n = ?1",
         )?
-        .execute((n, int(account.admitted), int(account.bytes), outstanding))?;
+        .execute((n, int(account.admitted), int(account.bytes), outstanding, due))?;
     }
     Ok(Admitted::Open(admissions))
 }
@@ -179,8 +183,8 @@ pub(super) fn settle(
     c: &Connection,
     scan: ScanId,
     head: Option<&Head>,
-    payload: PayloadId,
-    outcome: &[u8],
+    (payload, outcome): (PayloadId, &[u8]),
+    children: &[PayloadId],
     now: Timestamp,
 ) -> Result<Settled> {
     let n = match find(c, scan, head, now)? {
@@ -189,12 +193,15 @@ pub(super) fn settle(
         Found::Closed => return Ok(Settled::Closed),
         Found::Unknown => return Ok(Settled::Unknown),
     };
-    let taken_in = take_in(c, n, payload, None)?;
+    let mut taken_in = take_in(c, n, payload, None)?;
     let settled = c
         .prepare_cached("UPDATE payload SET settled = 1 WHERE scan = ?1 AND id = ?2 AND settled = 0")?
         .execute((n, payload.0.as_bytes()))?;
     if settled > 0 {
         c.prepare_cached("INSERT INTO outcome (scan, data) VALUES (?1, ?2)")?.execute((n, outcome))?;
+    }
+    for child in children {
+        taken_in += take_in(c, n, *child, Some(payload))?;
     }
     let outstanding: i64 = c
         .prepare_cached("UPDATE scan SET outstanding = outstanding + ?2 WHERE n = ?1 RETURNING outstanding")?
@@ -309,9 +316,9 @@ pub(super) fn overdue(c: &Connection, horizon: Timestamp, now: Timestamp, limit:
     clear_attempts(c, now)?;
     // Each half is read from the index and no further than `limit`.
     let mut select = c.prepare_cached(
-        "SELECT id, started, state, due FROM (SELECT * FROM scan WHERE state = ?1 AND due < ?2 ORDER BY due LIMIT ?5)
+        "SELECT id, state, due FROM (SELECT * FROM scan WHERE state = ?1 AND due < ?2 ORDER BY due LIMIT ?5)
          UNION ALL
-         SELECT id, started, state, due FROM (SELECT * FROM scan WHERE state = ?3 AND due <= ?4 ORDER BY due LIMIT ?5)
+         SELECT id, state, due FROM (SELECT * FROM scan WHERE state = ?3 AND due <= ?4 ORDER BY due LIMIT ?5)
          ORDER BY due LIMIT ?5",
     )?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -320,8 +327,8 @@ pub(super) fn overdue(c: &Connection, horizon: Timestamp, now: Timestamp, limit:
     while let Some(row) = rows.next()? {
         overdue.push(Overdue {
             scan_id: ScanId(payload_id(0, row.get_ref(0)?.as_blob()?)?.0),
-            started: Timestamp(row.get(1)?),
-            frozen: row.get::<_, i64>(2)? == FROZEN,
+            due: Timestamp(row.get(2)?),
+            frozen: row.get::<_, i64>(1)? == FROZEN,
         });
     }
     Ok(overdue)
