@@ -81,7 +81,8 @@ impl Intake {
         Arc::clone(&self.progress)
     }
 
-    /// Takes references until the provider has no more or `stop` is cancelled.
+    /// Takes references until the provider has no more or `stop` is cancelled. What is under way to a broker then is
+    /// finished: published without its source being told, it would come again and be answered twice.
     ///
     /// # Errors
     /// The provider is gone for good, or the lane was away for longer than is waited.
@@ -99,8 +100,7 @@ impl Intake {
             let has_room = end.is_none() && going.len() < BATCHES_IN_FLIGHT && held < BYTES_IN_FLIGHT;
             let next = tokio::select! {
                 biased;
-                // What was not told to its source as taken comes again.
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => break,
                 Some(done) = going.next() => {
                     held -= done?;
                     continue;
@@ -113,7 +113,7 @@ impl Intake {
                     let (batch, bytes);
                     (batch, bytes, end) = gather(provider, first, BYTES_IN_FLIGHT - held);
                     held += bytes;
-                    going.push(self.take(batch).map(move |taken| taken.map(|()| bytes)));
+                    going.push(self.take(batch, stop).map(move |taken| taken.map(|()| bytes)));
                 }
                 Ok(None) => end = Some(Ok(())),
                 Err(fault) if fault.is_transient() => {
@@ -124,41 +124,58 @@ impl Intake {
                 Err(fault) => end = Some(Err(fault)),
             }
         }
+        // On one machine the lane may stay full until this has ended. What was not told to its source as taken comes again.
+        while !self.links.settings.coupled
+            && let Some(done) = going.next().await
+        {
+            match done {
+                Err(fault) if !fault.is_transient() => return Err(fault),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Publishes the tasks of references, then tells their sources.
-    async fn take(&self, takings: Vec<Taking>) -> Result<(), Fault> {
+    async fn take(&self, takings: Vec<Taking>, stop: &CancellationToken) -> Result<(), Fault> {
         let in_hand = self.meter.begin(takings.len() as u64);
-        let taken = self.take_in_hand(takings, &in_hand).await;
+        let taken = self.take_in_hand(takings, &in_hand, stop).await;
         if let Err(fault) = &taken {
             in_hand.failed(ErrorKind::Fault(fault.kind), 1);
         }
         taken
     }
 
-    async fn take_in_hand(&self, takings: Vec<Taking>, in_hand: &InHand) -> Result<(), Fault> {
+    async fn take_in_hand(
+        &self,
+        takings: Vec<Taking>,
+        in_hand: &InHand,
+        stop: &CancellationToken,
+    ) -> Result<(), Fault> {
         let mut tasks = Vec::with_capacity(takings.len());
         let mut takens = Vec::with_capacity(takings.len());
         let mut bytes = 0;
         for taking in takings {
             let reference = match taking {
                 Taking::Reference(reference) if too_deep(&reference) => {
-                    self.refuse(without_message(reference), in_hand).await?;
+                    self.refuse(without_message(reference), in_hand, stop).await?;
                     continue;
                 }
                 Taking::Reference(reference) => reference,
                 Taking::Refused(refused) => {
-                    self.refuse(refused, in_hand).await?;
+                    self.refuse(refused, in_hand, stop).await?;
                     continue;
                 }
             };
-            let (new, taken, span) = self.tasks(reference).await?;
+            let (new, taken, span) = self.tasks(reference, stop).await?;
             bytes += new.iter().map(|task| task.size).sum::<u64>();
             tasks.extend(new);
             takens.push((taken, span));
         }
         let messages = lanes::pack(&tasks)?;
-        self.publish(&messages).await?;
+        // A full or absent lane stops the intake for as long as it lasts: that is how overload reaches the source.
+        let lane = &self.links.lanes.of(self.settings.tenant.as_deref()).roots;
+        self.links.insistently("publish tasks", stop, || lane.publish(messages.clone())).await?;
         for (taken, span) in takens {
             taken.taken().await?;
             drop(span);
@@ -171,25 +188,21 @@ impl Intake {
     }
 
     /// Puts what cannot be scanned on the dead lane, then tells its source.
-    async fn refuse(&self, refused: Refused, in_hand: &InHand) -> Result<(), Fault> {
+    async fn refuse(&self, refused: Refused, in_hand: &InHand, stop: &CancellationToken) -> Result<(), Fault> {
         let Refused { original, reason, taken } = refused;
         let (links, source) = (&self.links, &self.settings.source);
         let bury = || dead::bury(&links.lanes, DeadKind::Reference, source, &reason, &original);
-        loop {
-            match links.patiently("write a dead letter", bury).await {
-                Err(fault) if fault.is_transient() => {}
-                Err(fault) if fault.kind == FaultKind::Refused && !original.body.is_empty() => {
-                    // Brokers take messages up to a size, and a message from one may be too large for another.
-                    tracing::warn!(error = %stoq_api::fault::chain(&fault), "a dead letter's body goes into the store");
-                    let name = format!("reference-{}", Sha256::of(&original.body));
-                    let content = Content::Bytes(original.body.clone());
-                    links.patiently("keep a dead letter", || links.store.keep(&name, &content)).await?;
-                    let bury = || dead::bury_kept(&links.lanes, DeadKind::Reference, source, &reason, &original, &name);
-                    links.patiently("write a dead letter", bury).await?;
-                    break;
-                }
-                other => break other?,
+        match links.insistently("write a dead letter", stop, bury).await {
+            Err(fault) if fault.kind == FaultKind::Refused && !original.body.is_empty() => {
+                // Brokers take messages up to a size, and a message from one may be too large for another.
+                tracing::warn!(error = %stoq_api::fault::chain(&fault), "a dead letter's body goes into the store");
+                let name = format!("reference-{}", Sha256::of(&original.body));
+                let content = Content::Bytes(original.body.clone());
+                links.insistently("keep a dead letter", stop, || links.store.keep(&name, &content)).await?;
+                let bury = || dead::bury_kept(&links.lanes, DeadKind::Reference, source, &reason, &original, &name);
+                links.insistently("write a dead letter", stop, bury).await?;
             }
+            other => other?,
         }
         taken.taken().await?;
         self.balance.dead();
@@ -198,18 +211,11 @@ impl Intake {
         Ok(())
     }
 
-    /// A full or absent lane stops the intake for as long as it lasts: that is how overload reaches the source.
-    async fn publish(&self, messages: &[Message]) -> Result<(), Fault> {
-        let lane = &self.links.lanes.of(self.settings.tenant.as_deref()).roots;
-        loop {
-            match self.links.patiently("publish tasks", || lane.publish(messages.to_vec())).await {
-                Err(fault) if fault.is_transient() => {}
-                other => return other,
-            }
-        }
-    }
-
-    async fn tasks(&self, reference: Reference) -> Result<(Vec<Task>, Box<dyn Taken>, Option<Span>), Fault> {
+    async fn tasks(
+        &self,
+        reference: Reference,
+        stop: &CancellationToken,
+    ) -> Result<(Vec<Task>, Box<dyn Taken>, Option<Span>), Fault> {
         let Reference { identity, roots, request_meta, taken } = reference;
         let mut digests = Vec::with_capacity(roots.len());
         for root in &roots {
@@ -221,7 +227,7 @@ impl Intake {
         let first_seen = Timestamp::now();
         let mut parts = Vec::with_capacity(roots.len());
         for (ordinal, (root, digest)) in (0_u32..).zip(roots.into_iter().zip(digests)) {
-            parts.push(self.root(PayloadId::root(scan_id, ordinal), root, digest, first_seen).await?);
+            parts.push(self.root(PayloadId::root(scan_id, ordinal), root, digest, first_seen, stop).await?);
         }
         let head = Arc::new(ScanHead {
             source: self.settings.source.clone(),
@@ -237,7 +243,8 @@ impl Intake {
         });
         if head.roots.len() > 1 {
             let ledger = &self.links.ledger;
-            self.links.patiently("open a scan", || ledger.open(scan_id, &head, Timestamp::now())).await?;
+            let open = || ledger.open(scan_id, &head, Timestamp::now());
+            self.links.insistently("open a scan", stop, open).await?;
         }
         let tasks = parts
             .into_iter()
@@ -264,6 +271,7 @@ impl Intake {
         root: Root,
         digest: Option<Sha256>,
         seen: Timestamp,
+        stop: &CancellationToken,
     ) -> Result<(RootRef, bytes::Bytes), Fault> {
         let mut inline = bytes::Bytes::new();
         let (sha256, size, location) = match root.bytes {
@@ -281,7 +289,7 @@ impl Intake {
                 } else {
                     let key = StoreKey { day: seen.day(), sha256 };
                     let store = &self.links.store;
-                    self.links.patiently("store a payload", || store.put(&key, &content)).await?;
+                    self.links.insistently("store a payload", stop, || store.put(&key, &content)).await?;
                     Location::Store { day: key.day, sha256 }
                 };
                 (Some(sha256), size, location)

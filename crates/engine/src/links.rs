@@ -9,6 +9,7 @@ use stoq_api::ledger::Ledger;
 use stoq_api::store::Store;
 use stoq_api::{Fault, FaultKind};
 use stoq_runtime::backoff::Backoff;
+use tokio_util::sync::CancellationToken;
 
 use crate::lanes::{Lanes, Seen};
 
@@ -103,6 +104,43 @@ impl Links {
                     tokio::time::sleep(backoff.next_wait()).await;
                 }
                 other => return other,
+            }
+        }
+    }
+
+    /// Repeats `operation` while what it needs is away, for as long as that lasts, or until `stop`: for what holds up a
+    /// source and nothing else. What is under way when `stop` comes is finished, and nothing is tried again.
+    ///
+    /// # Errors
+    /// The last failure, once `stop` has come or the failure is not of the kind that passes; one that somebody has to mend
+    /// passes within [`Settings::hold_max`] or never.
+    pub async fn insistently<T, F>(
+        &self,
+        what: &str,
+        stop: &CancellationToken,
+        mut operation: impl FnMut() -> F,
+    ) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let mut give_up = tokio::time::Instant::now() + self.settings.hold_max;
+        let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_MAX);
+        loop {
+            let fault = match operation().await {
+                Err(fault) if matches!(fault.kind, FaultKind::Unavailable | FaultKind::Misconfigured) => fault,
+                other => return other,
+            };
+            let now = tokio::time::Instant::now();
+            if fault.is_transient() {
+                give_up = now + self.settings.hold_max;
+            }
+            if stop.is_cancelled() || now >= give_up {
+                return Err(fault);
+            }
+            tracing::warn!(error = %stoq_api::fault::chain(&fault), what, "trying again");
+            tokio::select! {
+                () = stop.cancelled() => return Err(fault),
+                () = tokio::time::sleep(backoff.next_wait()) => {}
             }
         }
     }
