@@ -199,7 +199,16 @@ impl Fleet {
         bucket: Option<Bucket>,
         more: impl FnOnce(&Broker, &Path) -> String,
     ) -> Self {
-        let (broker, redis) = tokio::join!(Broker::start(kind), Redis::start());
+        Self::on(Broker::start(kind).await, bucket, more).await
+    }
+
+    /// The same, on a broker that runs already.
+    pub(crate) async fn on(
+        broker: Broker,
+        bucket: Option<Bucket>,
+        more: impl FnOnce(&Broker, &Path) -> String,
+    ) -> Self {
+        let redis = Redis::start().await;
         let dir = tempfile::tempdir().unwrap();
         let this = Self { broker, redis, bucket, dir, started: 0 };
         let more = more(&this.broker, this.dir.path());

@@ -113,7 +113,7 @@ async fn a_full_disk_loses_nothing_and_is_over_when_there_is_space() {
         delivery.ack().await.unwrap();
     }
     let head = head(scan, &[10], Budgets::default());
-    let settled = ledger.settle(scan, Some(&head), &outcome(PayloadId::root(scan, 0), 1), Timestamp(1)).await;
+    let settled = ledger.settle(scan, Some(&head), &outcome(PayloadId::root(scan, 0), 1), &[], Timestamp(1)).await;
     assert_eq!(settled.unwrap(), Settled::Frozen);
     queue.publish(vec![Message::new("after", vec![3; 20_000])]).await.unwrap();
     confirmed.push("after".to_owned());

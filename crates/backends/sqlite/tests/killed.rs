@@ -66,8 +66,8 @@ async fn work(directory: &Path, life: &str) {
                 (head(scan, &[10], Budgets::default()), PayloadId::root(scan, 0), child(scan, "c", 1));
             ledger.admit(scan, Some(&head), root, std::slice::from_ref(&below), NOW).await.unwrap();
             say(&format!("admitted {}", scan.0));
-            ledger.settle(scan, Some(&head), &outcome(root, 1), NOW).await.unwrap();
-            ledger.settle(scan, None, &outcome(below.id, 2), NOW).await.unwrap();
+            ledger.settle(scan, Some(&head), &outcome(root, 1), &[], NOW).await.unwrap();
+            ledger.settle(scan, None, &outcome(below.id, 2), &[], NOW).await.unwrap();
             say(&format!("frozen {}", scan.0));
         }
     };

@@ -106,10 +106,10 @@ async fn large_outcomes_and_heads_lie_in_the_store() {
     let (small, mut large) = (of_size(&scan, 5_000), of_size(&scan, 100_000));
     large.payload_id = child.id;
     let fresh = Scan::new();
-    let unknown = ledger.settle(fresh.id, None, &of_size(&fresh, 100_000), fresh.now).await.unwrap();
+    let unknown = ledger.settle(fresh.id, None, &of_size(&fresh, 100_000), &[], fresh.now).await.unwrap();
     assert_eq!(unknown, Settled::Unknown, "nobody knows its day");
-    assert_eq!(ledger.settle(scan.id, None, &large, scan.now).await.unwrap(), open(&[]));
-    assert_eq!(ledger.settle(scan.id, Some(&scan.head), &small, scan.now).await.unwrap(), Settled::Frozen);
+    assert_eq!(ledger.settle(scan.id, None, &large, &[], scan.now).await.unwrap(), open(&[]));
+    assert_eq!(ledger.settle(scan.id, Some(&scan.head), &small, &[], scan.now).await.unwrap(), Settled::Frozen);
     assert!(store.0.lock().keys().all(|key| key.day == scan.head.first_seen.day()));
     assert_eq!(store.0.lock().len(), 2, "the head and one outcome");
     let frozen = ledger.frozen(scan.id).await.unwrap().unwrap().read().unwrap();
