@@ -211,13 +211,18 @@ func (f *flow) settled(subscription string, ids []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range ids {
-		key := subscription + "\n" + id
-		if h := f.holders[key]; h != nil {
-			h.heldBytes -= h.held[id]
-			delete(h.held, id)
-			delete(f.holders, key)
-			h.room.Broadcast()
-		}
+		f.release(subscription, id)
+	}
+}
+
+// Whoever holds the message holds it no more. The lock is the caller's.
+func (f *flow) release(subscription, id string) {
+	key := subscription + "\n" + id
+	if h := f.holders[key]; h != nil {
+		h.heldBytes -= h.held[id]
+		delete(h.held, id)
+		delete(f.holders, key)
+		h.room.Broadcast()
 	}
 }
 
@@ -260,6 +265,8 @@ func (h *holder) take(received *pb.ReceivedMessage) bool {
 	if h.full() {
 		return false
 	}
+	// It comes again because the time of whoever held it is over; a delivery has no id of its own here.
+	h.flow.release(h.subscription, received.AckId)
 	size := int64(proto.Size(received.Message))
 	h.held[received.AckId] = size
 	h.heldBytes += size

@@ -19,7 +19,7 @@ use anyhow::Result;
 const HELP: &str = "\
 cargo xtask <command>
 
-  chaos [--broker <B>] [--roots <N>] [--seconds <S>] [--seed <N>]
+  chaos [--broker <B>] [--roots <N>] [--seconds <S>] [--seed <N>] [--optimised]
                                       break everything under a fleet, and look whether anything was lost
   dist [--program <PATH>]             what a release hands out, in target/dist: archive, licences, bill of materials
   fixtures                            write tests/fixtures again, byte for byte

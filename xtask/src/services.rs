@@ -41,7 +41,7 @@ const OPENSEARCH: [(&str, u32); 2] = [
 /// Where systems keep their Javas.
 const JAVAS: &str = "/usr/lib/jvm";
 /// Google's in-memory Pub/Sub with what it lacks, in this crate's folder `pstest`. The last number counts our changes.
-const PSTEST: &str = "pstest-2.8.1-1";
+const PSTEST: &str = "pstest-2.8.1-2";
 const PSTEST_FILES: [(&str, &str); 3] = [
     ("main.go", include_str!("../pstest/main.go")),
     ("go.mod", include_str!("../pstest/go.mod")),

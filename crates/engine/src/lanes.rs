@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use stoq_api::queue::{Delivery, Depth, Message, Queue};
@@ -17,6 +18,8 @@ pub const AGAIN: &str = "stoq-again";
 /// Header of a root's task that was published again since the ledger had lost its scan: it may have been started before,
 /// but nobody died of it. Each child of the scan may publish one, so they must not count as attempts.
 pub const ANEW: &str = "stoq-anew";
+/// Header of a message without tasks, from which whoever takes it learns what was handed out before: [`Lanes::probe`].
+pub const PROBE: &str = "stoq-probe";
 
 /// Most tasks in one message.
 pub const BATCH_ITEMS: usize = 16;
@@ -184,6 +187,34 @@ impl Lanes {
         }
         Ok(horizons)
     }
+
+    /// Publishes a message without tasks to each lane whose broker never tells what waits, and of which `seen` says nothing
+    /// that is younger than `pause` at `now`. Without such messages nobody could tell a lane on which nothing comes from
+    /// one on which nothing comes yet. Says to how many.
+    ///
+    /// # Errors
+    /// A lane is away.
+    pub async fn probe(&self, seen: &Seen, pause: Duration, now: Timestamp) -> Result<usize, Fault> {
+        let mut probed = 0;
+        for (tenant, lanes) in self.tasks.iter().enumerate() {
+            for kind in TaskLane::ALL {
+                if seen.last(Lane { tenant, kind }).age(now) < pause {
+                    continue;
+                }
+                let queue = lanes.queue(kind);
+                match queue.depth(WORKERS).await {
+                    Err(fault) if fault.kind == FaultKind::Refused => {}
+                    Err(fault) => return Err(fault),
+                    Ok(_) => continue,
+                }
+                let mut probe = Message::new(PROBE, Vec::new());
+                probe.headers.push((PROBE.to_owned(), "1".to_owned()));
+                queue.publish(vec![probe]).await?;
+                probed += 1;
+            }
+        }
+        Ok(probed)
+    }
 }
 
 /// When the tasks were published that this process took from each task lane.
@@ -226,13 +257,13 @@ impl Seen {
         Self { lanes: lanes.tasks.iter().map(|_| Default::default()).collect(), newer: AtomicU64::default() }
     }
 
-    /// Notes a delivery, which is in work for as long as the answer lives. One that comes again says nothing about those
-    /// that still wait.
+    /// Notes a delivery, which is in work for as long as the answer lives. A task that comes again says nothing about those
+    /// that still wait; a probe does, however often it comes.
     pub fn note(&self, lane: Lane, delivery: &Delivery) -> InWork {
         let of = Arc::clone(self.of(lane));
         if let Some(published) = delivery.published {
             *of.in_work.lock().entry(published).or_default() += 1;
-            if delivery.first {
+            if delivery.first || delivery.message.header(PROBE).is_some() {
                 of.last.fetch_max(published.0, Ordering::Relaxed);
             }
         }

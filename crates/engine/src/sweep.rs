@@ -22,6 +22,8 @@ use crate::surroundings::Surroundings;
 
 /// Scans that one sweep finishes.
 const BATCH: usize = 100;
+/// A lane of whose age something is known that is not older is not asked.
+const PROBE_PAUSE: Duration = Duration::from_secs(60);
 /// Scans looked at in one sweep where there are tenants: some may have to wait for older tasks of theirs.
 const LOOK: usize = 10 * BATCH;
 /// Into how many parts the time is divided that is looked back: looks within one part are kept as one.
@@ -40,6 +42,8 @@ pub async fn run(around: Arc<Surroundings>, stop: &CancellationToken) {
         if let Err(fault) = watched(&around, &mut watch, Timestamp::now()).await {
             watch.begin_anew();
             tracing::warn!(error = %stoq_api::fault::chain(&fault), "sweeping failed; trying again later");
+        } else if let Err(fault) = probe(&around, Timestamp::now()).await {
+            tracing::warn!(error = %stoq_api::fault::chain(&fault), "cannot ask the lanes what waits; trying again later");
         }
     }
 }
@@ -81,6 +85,18 @@ async fn finish_overdue(around: &Surroundings, horizons: &[Timestamp], now: Time
         }
     }
     Ok(finished)
+}
+
+/// Asks lanes that do not tell what waits, while a scan is past its time by the clock. The answer is there at a later sweep,
+/// perhaps that of another process. Says how many were asked.
+///
+/// # Errors
+/// A lane or the ledger is away.
+pub async fn probe(around: &Surroundings, now: Timestamp) -> Result<usize, Fault> {
+    if around.ledger.overdue(now, now, 1).await?.is_empty() {
+        return Ok(0);
+    }
+    around.lanes.probe(&around.seen, PROBE_PAUSE, now).await
 }
 
 /// Whether an open scan's time, which is over before `latest`, is over before its own tenant's horizon, too.

@@ -136,6 +136,10 @@ impl Worker {
             Ok(frames) => frames,
             Err(error) => return self.bury(&error.to_string(), message).await,
         };
+        // A probe: it was noted when it was taken, and that is all that it is for.
+        if frames.is_empty() {
+            return Ok(());
+        }
         let mut tasks = Vec::with_capacity(frames.len());
         for frame in frames {
             match frame.task {

@@ -33,6 +33,8 @@ use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
 use stoq_testkit::fault::{FaultPlan, FaultyLedger, FaultyQueue, FaultyStore};
 use tokio_util::sync::CancellationToken;
 
+use crate::silent::{Ahead, Silent};
+
 /// The one connector.
 pub(crate) const SINK: &str = "sink";
 
@@ -59,6 +61,8 @@ pub(crate) struct World {
     pub(crate) tenant: Option<&'static str>,
     /// Whether workers take tasks of scans without a tenant, and of the tenant.
     pub(crate) takes: [bool; 2],
+    /// Task lanes do not tell what waits.
+    pub(crate) silent: Option<Ahead>,
     /// The most scans that were open when a payload was scanned.
     peak: Arc<AtomicU64>,
 }
@@ -79,6 +83,7 @@ impl World {
             concurrency: Settings::default().concurrency,
             tenant: None,
             takes: [true, true],
+            silent: None,
             peak: Arc::default(),
         };
         world.around(&FaultPlan::calm(), |_| ()).lanes.declare(&[SINK]).await.unwrap();
@@ -89,7 +94,11 @@ impl World {
     /// `twist`.
     pub(crate) fn around(&self, plan: &FaultPlan, twist: fn(&mut Vec<String>)) -> Arc<Surroundings> {
         let queue = |queue: &Arc<MemoryQueue>| -> Arc<dyn Queue> {
-            Arc::new(FaultyQueue::new(Arc::clone(queue) as Arc<dyn Queue>, plan.clone()))
+            let inner: Arc<dyn Queue> = Arc::new(FaultyQueue::new(Arc::clone(queue) as Arc<dyn Queue>, plan.clone()));
+            match &self.silent {
+                Some(ahead) => Arc::new(Silent { inner, ahead: Arc::clone(ahead) }),
+                None => inner,
+            }
         };
         let ledger = Arc::clone(&self.ledger) as Arc<dyn Ledger>;
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
@@ -176,7 +185,7 @@ impl World {
         at_work.shutdown().await;
     }
 
-    async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         loop {
             if self.waiting().await == 0 {
                 return;
