@@ -49,7 +49,8 @@ pub struct TenantLanes {
     pub weight: u32,
     /// Workers of this process take from them.
     pub taken: bool,
-    /// Tasks of extracted payloads: unbounded, served first, so that scans finish.
+    /// Tasks of extracted payloads, and of roots that were begun and have to be published again: unbounded, served first,
+    /// so that scans finish. A worker that waited for room among the roots would wait for what only workers can make.
     pub children: Arc<dyn Queue>,
     /// Tasks of roots: bounded, so that providers stop pulling.
     pub roots: Arc<dyn Queue>,

@@ -259,6 +259,6 @@ async fn make_anew(around: &Surroundings, task: &Task) -> Result<(), Fault> {
         around.patiently("open a scan", || around.ledger.open(task.scan_id, &task.scan, Timestamp::now())).await?;
     }
     let messages = lanes::make_anew(&roots)?;
-    let lane = &around.lanes.of(task.scan.tenant.as_deref()).roots;
+    let lane = &around.lanes.of(task.scan.tenant.as_deref()).children;
     around.patiently("publish roots again", || lane.publish(messages.clone())).await
 }

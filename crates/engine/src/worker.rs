@@ -300,7 +300,7 @@ impl Worker {
 
     async fn take_apart(&self, lane: Lane, tasks: &[Task]) -> Result<(), Fault> {
         let messages = lanes::take_apart(tasks)?;
-        let lane = self.around.lanes.queue(lane);
+        let lane = &self.around.lanes.tenants()[lane.tenant].children;
         self.around.patiently("take a message apart", || lane.publish(messages.clone())).await
     }
 

@@ -69,10 +69,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with_roots(|name| MemoryQueue::new(name)).await
+    }
+
+    /// With lanes of roots that `queue` makes of their names.
+    pub(crate) async fn with_roots(queue: impl Fn(String) -> MemoryQueue) -> Self {
         let world = Self {
             tasks: [None, Some(TENANT)].map(|tenant| {
-                let queue = |kind: TaskLane| Arc::new(MemoryQueue::new(kind.name(tenant)));
-                Pair(queue(TaskLane::Children), queue(TaskLane::Roots))
+                let children = MemoryQueue::new(TaskLane::Children.name(tenant));
+                Pair(Arc::new(children), Arc::new(queue(TaskLane::Roots.name(tenant))))
             }),
             results: Arc::new(MemoryQueue::new("results")),
             dead: Arc::new(MemoryQueue::new("dead")),
@@ -131,16 +136,22 @@ impl World {
 
     /// Puts `times` copies of the message of one reference on the lane, as if it had come again.
     pub(crate) async fn take(&self, content: &[u8], times: usize) {
-        self.take_all(times, || RootBytes::Content(Content::from(content.to_vec()))).await;
+        self.take_all(times, || vec![RootBytes::Content(Content::from(content.to_vec()))]).await;
+    }
+
+    /// Puts one message on the lane with the tasks of several references.
+    pub(crate) async fn take_together(&self, contents: &[&[u8]]) {
+        let all = || contents.iter().map(|content| RootBytes::Content(Content::from(content.to_vec()))).collect();
+        self.take_all(1, all).await;
     }
 
     /// Takes a reference to what lies on the [`Shelf`] as `url` and is said to have `size` bytes.
     pub(crate) async fn take_remote(&self, url: &str, size: Option<u64>) {
         let remote = RemoteRef { via: "test".into(), place: Place::Url(url.to_owned()), size };
-        self.take_all(1, || RootBytes::Remote(remote.clone())).await;
+        self.take_all(1, || vec![RootBytes::Remote(remote.clone())]).await;
     }
 
-    async fn take_all(&self, times: usize, bytes: impl Fn() -> RootBytes) {
+    async fn take_all(&self, times: usize, bytes: impl Fn() -> Vec<RootBytes>) {
         let settings = IntakeSettings {
             source: "test".into(),
             budgets: self.budgets,
@@ -150,8 +161,8 @@ impl World {
         };
         let intake = Intake::new(Arc::clone(&self.around(&FaultPlan::calm(), |_| ()).links), settings);
         for _ in 0..times {
-            let mut once = Once(Some(bytes()));
-            intake.run(&mut once, &CancellationToken::new()).await.unwrap();
+            let mut given = Given(bytes().into_iter().enumerate());
+            intake.run(&mut given, &CancellationToken::new()).await.unwrap();
         }
     }
 
@@ -198,6 +209,12 @@ impl World {
     /// Task messages on the lanes.
     pub(crate) async fn waiting(&self) -> u64 {
         self.waiting_of(0).await + self.waiting_of(1).await
+    }
+
+    /// Messages on the lane of roots of scans without a tenant.
+    pub(crate) async fn roots_waiting(&self) -> u64 {
+        let depth = self.tasks[0].1.depth(WORKERS).await.unwrap();
+        depth.ready + depth.held
     }
 
     /// Task messages on the lanes of scans without a tenant (0), or of the tenant (1).
@@ -282,14 +299,14 @@ fn strip(value: &mut Value) {
     }
 }
 
-/// A provider of one payload.
-struct Once(Option<RootBytes>);
+/// A provider of these payloads.
+struct Given(std::iter::Enumerate<std::vec::IntoIter<RootBytes>>);
 
 #[async_trait]
-impl stoq_api::plugin::Provider for Once {
+impl stoq_api::plugin::Provider for Given {
     async fn next(&mut self) -> Result<Option<stoq_api::plugin::Taking>, stoq_api::Fault> {
-        let reference = self.0.take().map(|bytes| stoq_api::plugin::Reference {
-            identity: b"message 1".to_vec(),
+        let reference = self.0.next().map(|(n, bytes)| stoq_api::plugin::Reference {
+            identity: format!("message {}", n + 1).into_bytes(),
             roots: vec![stoq_api::plugin::Root { bytes, meta: PayloadMeta::default() }],
             request_meta: RequestMeta::default(),
             taken: Box::new(stoq_api::plugin::NotTold),
