@@ -17,6 +17,9 @@ pub(crate) const ROUTES: &str = "[routes]\nalways = [\"hash\", \"mimetype\"]\ndi
 /// What the names of a fleet's own queues begin with.
 pub(crate) const PREFIX: &str = "stoq";
 
+/// The exit code of a command that could not reach a service.
+const SERVICE_AWAY: i32 = 4;
+
 /// Brokers that a fleet can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -299,7 +302,12 @@ impl Fleet {
 
     /// Whether nothing waits on any lane and no scan is open, as far as the broker tells.
     pub(crate) fn is_idle(&self) -> bool {
-        let status = self.command(&["status", "--json"]).expect(0).response();
+        let told = self.command(&["status", "--json"]);
+        // A broker that is away for a moment may hold anything.
+        if told.code() == SERVICE_AWAY {
+            return false;
+        }
+        let status = told.expect(0).response();
         let lanes = status["lanes"].as_object().unwrap();
         let waits = lanes.iter().filter(|(name, _)| *name != "dead");
         let nothing = |lane: &Value| lane["waiting"] == 0 && lane["held"] == 0;
