@@ -1,9 +1,12 @@
-//! Links of the documentation: that what they name is there, heading and all, and that the book has every page.
+//! Links of the documentation: that what they name is there, heading and all, that the book has every page, and that blocks
+//! of commands are run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
+
+use crate::blocks;
 
 /// The folder of the book, and its table of contents.
 const BOOK: &str = "docs";
@@ -21,6 +24,8 @@ pub(crate) fn check(root: &Path, files: &[PathBuf], problems: &mut Vec<String>) 
     let anchors: BTreeMap<&Path, BTreeSet<String>> =
         pages.iter().map(|(file, text)| (file.as_path(), headings(text))).collect();
     for (file, text) in &pages {
+        let wrong = blocks::blocks(text).1.into_iter();
+        problems.extend(wrong.map(|(line, problem)| format!("{}:{line}: {problem}", file.display())));
         for link in links(text) {
             let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if path.is_empty() { file.clone() } else { beside(file, path) };

@@ -1,5 +1,6 @@
 //! Maintenance commands of the workspace: `cargo xtask <command>`.
 
+mod blocks;
 mod book;
 mod chaos;
 mod dist;
