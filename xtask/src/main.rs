@@ -6,6 +6,9 @@ mod chaos;
 mod dist;
 mod fixtures;
 mod fuzz;
+mod k8s;
+mod mdbook;
+mod plot;
 mod services;
 mod ship;
 mod sizing;
@@ -20,11 +23,15 @@ use anyhow::Result;
 const HELP: &str = "\
 cargo xtask <command>
 
+  book                                the documentation as a book in target/book; builds mdBook once
   chaos [--broker <B>] [--roots <N>] [--seconds <S>] [--seed <N>] [--optimised]
                                       break everything under a fleet, and look whether anything was lost
   dist [--program <PATH>]             what a release hands out, in target/dist: archive, licences, bill of materials
   fixtures                            write tests/fixtures again, byte for byte
   fuzz [--seconds <N>] [<TARGET>...]  run fuzz targets, all unless named, 60 seconds each unless said
+  k8s [--payloads <N>] [--program <PATH>] [--draw] [--build]
+                                      the chart on a real control plane with KEDA, scaled by a burst; builds Kubernetes once,
+                                      which takes half an hour; --draw writes docs/k8s.svg, --build only builds
   schemas                             write helm/schemas again, from what Kubernetes and others publish
   ship                                check chart, rules, dashboards, compose files and units
   sizing [--payloads <N>] [--cost-ms <N>] [--slots <N>] [--messages <N>] [--min <N>] [--max <N>]
@@ -39,10 +46,12 @@ fn main() -> ExitCode {
     // The manifest of this crate lies one folder below the workspace.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let done: Result<()> = match command.as_deref() {
+        Some("book") => mdbook::run(root),
         Some("chaos") => chaos::run(root, &rest),
         Some("dist") => dist::run(root, &rest),
         Some("fixtures") => fixtures::write_all(),
         Some("fuzz") => fuzz::run(root, &rest),
+        Some("k8s") => k8s::run(root, &rest),
         Some("schemas") => ship::schemas::write(root),
         Some("ship") => ship::run(root),
         Some("sizing") => sizing::run(root, &rest),

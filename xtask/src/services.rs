@@ -49,7 +49,7 @@ const PSTEST_FILES: [(&str, &str); 3] = [
 ];
 
 /// How to have Go where it is missing or too old.
-const GO_ADVICE: &str = "the tests need Go 1.26 or newer: unpack one from https://go.dev/dl and put its bin folder on the PATH, or \
+pub(crate) const GO_ADVICE: &str = "the tests need Go 1.26 or newer: unpack one from https://go.dev/dl and put its bin folder on the PATH, or \
      apt-get install golang-go where that is new enough (1.21 fetches a newer one itself, with GOTOOLCHAIN=auto)";
 /// How to have Maven.
 const MAVEN_ADVICE: &str = "the tests need Java 17 or newer and Maven: apt-get install default-jre-headless maven";
@@ -189,7 +189,8 @@ fn fetch_kafka(folder: &Path) -> Result<()> {
     run(maven, MAVEN_ADVICE)
 }
 
-fn run(mut command: Command, advice: &str) -> Result<()> {
+/// Runs a command to its end; if that is no good one, says so and how to have what it needs.
+pub(crate) fn run(mut command: Command, advice: &str) -> Result<()> {
     let status = command.status().with_context(|| advice.to_owned())?;
     if !status.success() {
         bail!("{command:?} failed; {advice}");
@@ -198,6 +199,6 @@ fn run(mut command: Command, advice: &str) -> Result<()> {
 }
 
 #[expect(clippy::print_stderr, reason = "a command line tool talks to a person")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("xtask: {text}");
 }

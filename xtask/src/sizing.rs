@@ -7,6 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::plot::{self, Curve, Panel};
+
 /// The drawing, beside the page that shows it.
 const DRAWING: &str = "docs/sizing.svg";
 /// Seconds of a step; also how often KEDA looks (`autoscaling.pollingInterval`).
@@ -187,53 +189,26 @@ fn table(plan: &Plan, day: &Run) -> String {
 
 /// Two panels over the hours: payloads a second that come and could be done, and how long the newest has to wait.
 fn drawing(day: &Run) -> String {
-    const WIDTH: f64 = 960.0;
-    const LEFT: f64 = 70.0;
-    let mut text = String::from(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1060 520\" font-family=\"sans-serif\" font-size=\"13\">\n\
-         <rect width=\"1060\" height=\"520\" fill=\"#fff\"/>\n",
-    );
-    let mut panel = |title: &str, top: f64, height: f64, lines: &[(&[f64], f64, &str)]| {
-        let scaled = lines.iter().flat_map(|(values, by, _)| values.iter().map(move |value| value * by));
-        let most = scaled.fold(1.0, f64::max);
-        let bottom = top + height;
-        let frame = format!("<path d=\"M{LEFT} {top}V{bottom}H{}\" fill=\"none\" stroke=\"#888\"/>\n", LEFT + WIDTH);
-        text.push_str(&frame);
-        let labels = [
-            (title.to_owned(), LEFT + 8.0, top + 4.0),
-            (format!("{most:.0}"), 10.0, top + 10.0),
-            ("0".to_owned(), 10.0, bottom),
-        ];
-        for (label, x, y) in labels {
-            text.push_str(&format!("<text x=\"{x}\" y=\"{y}\">{label}</text>\n"));
-        }
-        for hour in (0..=24).step_by(4) {
-            let x = LEFT + WIDTH * f64::from(hour) / 24.0;
-            text.push_str(&format!("<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{hour} h</text>\n", bottom + 18.0));
-        }
-        for (values, by, colour) in lines {
-            // A point for each minute shows all that there is to see.
-            let points: Vec<String> = values
-                .iter()
-                .enumerate()
-                .step_by(6)
-                .map(|(step, value)| {
-                    format!("{:.1},{:.1}", LEFT + WIDTH * share(step), bottom - height * value * by / most)
-                })
-                .collect();
-            text.push_str(&format!("<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\"/>\n", points.join(" ")));
-        }
+    // A point for each minute shows all that there is to see.
+    let curve = |values: &[f64], by: f64, colour| {
+        let points = values.iter().enumerate().step_by(6).map(|(step, value)| (share(step), value * by));
+        Curve { colour, points: points.collect() }
     };
     let rate = 1.0 / 10.0;
-    panel(
-        "payloads a second: that come (blue), that the pool could do (orange)",
-        20.0,
-        280.0,
-        &[(&day.capacity, rate, "#e08214"), (&day.arrivals, rate, "#2166ac")],
-    );
-    panel("seconds that the newest payload has to wait", 350.0, 130.0, &[(&day.waits, 1.0, "#b2182b")]);
-    text.push_str("</svg>\n");
-    text
+    let panels = [
+        Panel {
+            title: "payloads a second: that come (blue), that the pool could do (orange)",
+            height: 280.0,
+            curves: vec![curve(&day.capacity, rate, "#e08214"), curve(&day.arrivals, rate, "#2166ac")],
+        },
+        Panel {
+            title: "seconds that the newest payload has to wait",
+            height: 130.0,
+            curves: vec![curve(&day.waits, 1.0, "#b2182b")],
+        },
+    ];
+    let labels: Vec<_> = (0..=24).step_by(4).map(|hour| (f64::from(hour) / 24.0, format!("{hour} h"))).collect();
+    plot::draw(&panels, &labels)
 }
 
 #[cfg(test)]

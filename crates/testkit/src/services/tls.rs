@@ -61,6 +61,20 @@ impl Authority {
     /// # Panics
     /// A name is none, or there is no room for its files.
     pub fn server_named(&self, names: &[&str]) -> Identity {
+        self.issue(Self::named(names))
+    }
+
+    /// A certificate for one of these names or addresses that serves, and shows itself to others of its kind.
+    ///
+    /// # Panics
+    /// As for [`Authority::server_named`].
+    pub fn peer_named(&self, names: &[&str]) -> Identity {
+        let mut params = Self::named(names);
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        self.issue(params)
+    }
+
+    fn named(names: &[&str]) -> CertificateParams {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, names[0]);
         params.subject_alt_names = names
@@ -71,7 +85,7 @@ impl Authority {
             })
             .collect();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.issue(params)
+        params
     }
 
     /// A certificate for a client of that common name.
