@@ -133,6 +133,13 @@ async fn what_a_crash_leaves_is_finished_once_and_whole() {
     fs::create_dir(dir.path().join("d")).unwrap();
     fs::write(dir.path().join("d/taken.jsonl"), line(5)).unwrap();
     fs::write(left.join("d%taken.jsonl"), line(6)).unwrap();
+    // Long without a byte; and without one a moment ago, by somebody who is about to lock it.
+    let empty = |name: &str, age: u64| {
+        let file = fs::File::create(left.join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+    };
+    empty("old.jsonl", 3_600);
+    empty("begun.jsonl", 0);
     // Another process has this one.
     let held = fs::File::create(left.join("held.jsonl")).unwrap();
     rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
@@ -141,9 +148,28 @@ async fn what_a_crash_leaves_is_finished_once_and_whole() {
     connector.deliver(&[item(7, "a", 0)]).await.unwrap();
     until("all is finished", || async { finished_scans(dir.path()) == [1, 2, 3, 4, 5, 6] }).await;
     assert!(files(&left).contains(&left.join("held.jsonl")), "it belongs to somebody who lives");
+    until("what never held a byte is gone", || async { !left.join("old.jsonl").exists() }).await;
     drop(connector);
     until("the last one is finished", || async { finished_scans(dir.path()) == [1, 2, 3, 4, 5, 6, 7] }).await;
-    assert_eq!(files(&left), [left.join("held.jsonl")]);
+    assert_eq!(files(&left), [left.join("begun.jsonl"), left.join("held.jsonl")]);
+}
+
+/// The compressed form of a file keeps its name taken until it has gone out: a new file beside it would be thrown away by
+/// whoever cleans up after a crash, as what the compressed one was made of.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_file_begins_beside_one_of_its_name_that_goes_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let left = dir.path().join(".unfinished");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("0001.jsonl.gz"), b"").unwrap();
+    // Somebody who lives is at it.
+    let held = fs::File::open(left.join("0001.jsonl.gz")).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let connector = connector(dir.path(), json!({ "name": "{seq}.jsonl", "compress": "gzip" }));
+    connector.deliver(&[item(1, "a", 0)]).await.unwrap();
+    assert!(!left.join("0001.jsonl").exists() && left.join("0002.jsonl").exists(), "{:?}", files(&left));
+    drop(connector);
+    until("the file is finished", || async { finished_scans(dir.path()) == [1] }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
@@ -30,6 +30,8 @@ const MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
 /// Bytes that are gathered before they are handed to the kernel, and that are looked at in one go.
 const CHUNK: usize = 256 << 10;
+/// How old a file without a byte must be to be taken for what a crash left: whoever makes one locks it a moment later.
+const FRESH: Duration = Duration::from_secs(60);
 /// Names that are tried for a finished file whose own name somebody else took.
 const OTHER_NAMES: usize = 1_000;
 
@@ -49,16 +51,28 @@ impl Unfinished {
         let now = OffsetDateTime::now_utc();
         for seq in 1..=MAX_SEQ {
             let name = filled(family, now, seq);
-            if ENDINGS.iter().any(|end| fs::symlink_metadata(config.directory.join(format!("{name}{end}"))).is_ok()) {
+            let path = folder.join(name.replace('/', "%"));
+            // First on its way out, then finished: it moves in that direction.
+            let taken = || {
+                let on_its_way = ENDINGS[1..].iter().map(|end| with_end(&path, end));
+                let finished = ENDINGS.iter().map(|end| config.directory.join(format!("{name}{end}")));
+                on_its_way.chain(finished).any(|path| fs::symlink_metadata(path).is_ok())
+            };
+            if taken() {
                 continue;
             }
-            let path = folder.join(name.replace('/', "%"));
             let file = match OpenOptions::new().read(true).write(true).create_new(true).mode(MODE).open(&path) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 other => other?,
             };
             // Somebody who looks for what crashes left may have been faster.
             if lock(&file, &path)? {
+                // The last file of that name may have gone out since it was asked: beside its compressed form, this one
+                // would be taken for what that was made of.
+                if taken() {
+                    fs::remove_file(&path)?;
+                    continue;
+                }
                 File::open(&folder)?.sync_all()?;
                 return Ok(Self { path, file, len: 0, begun: Instant::now() });
             }
@@ -152,6 +166,9 @@ fn recover_one(config: &Validated, path: &Path) -> io::Result<bool> {
         }
         return Ok(false);
     }
+    if is_fresh(path)? {
+        return Ok(false);
+    }
     let Some(file) = owned(path)? else { return Ok(false) };
     for end in &ENDINGS[1..] {
         let whole = with_end(path, end);
@@ -166,6 +183,13 @@ fn recover_one(config: &Validated, path: &Path) -> io::Result<bool> {
     file.sync_data()?;
     Unfinished { path: path.to_owned(), file, len, begun: Instant::now() }.finish(config)?;
     Ok(len > 0)
+}
+
+/// Whether somebody may be about to lock a file that was just made. There is nothing in it to be lost.
+fn is_fresh(path: &Path) -> io::Result<bool> {
+    let meta = fs::symlink_metadata(path)?;
+    // Of another machine's clock, perhaps, and in the future by ours.
+    Ok(meta.len() == 0 && meta.modified()?.elapsed().map_or(true, |age| age < FRESH))
 }
 
 /// Opens a file that nobody has, and takes its lock.
