@@ -21,9 +21,8 @@ const MORE: usize = 200;
 const KILLS: usize = 4;
 /// How often the indexer is.
 const CRASHES: usize = 2;
-/// Batches that a connector tries at a time, and the responses of one: the frame's defaults, and the rest of a message
-/// of the lane.
-const IN_FLIGHT: usize = 2 * (100 + 16);
+/// Batches that a connector tries at a time, and the responses of one: the defaults, and the rest of a message of the lane.
+const IN_FLIGHT: usize = 8 * (100 + 16);
 
 /// How often each document is there.
 fn copies(server: &HecServer) -> BTreeMap<String, usize> {

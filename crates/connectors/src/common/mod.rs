@@ -8,6 +8,7 @@ pub mod frame;
 pub mod head;
 pub mod http;
 pub mod options;
+pub(crate) mod path;
 mod pause;
 mod settle;
 pub mod spill;

@@ -1,207 +1,154 @@
-//! Templates of places in sinks: names of files, folders of objects.
+//! Names of places in sinks: text that an operator wrote, and words for a scan's tenant, source and time.
+//!
+//! Nothing that was scanned chooses a place. What a name may look like is the sink's matter: see `path` for files and
+//! folders, and the connectors' own modules for indices.
 
 use std::fmt::Write as _;
 
-use time::OffsetDateTime;
+use super::head::Head;
 
-use super::head::{Head, NAME_MAX, plain};
-
-/// Most bytes of a name with all its folders: it has to be the name of one file while that is not finished.
-const NAME_BYTES: usize = 230;
-/// Ends of names that mean something else while a file is not finished.
-const RESERVED: [&str; 3] = [".gz", ".zst", ".part"];
-
-/// A template of relative paths.
+/// A template of names.
+#[derive(Clone, Debug)]
 pub(crate) struct Template(Vec<Part>);
 
-enum Part {
+/// A piece of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
     Text(String),
+    Word(Word),
+}
+
+/// What a word stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
     Tenant,
     Source,
+    Year,
+    Month,
+    Day,
     Date,
     Hour,
+    /// When a file begins. It stays as it is written.
     Time,
+    /// The number of a file. It stays as it is written.
     Seq,
 }
 
+/// How a word is written in a kind of templates.
+pub(crate) type Spelling = (&'static str, Word);
+
+/// Words that all kinds have.
+pub(crate) const WORDS: [Spelling; 4] =
+    [("{tenant}", Word::Tenant), ("{source}", Word::Source), ("{date}", Word::Date), ("{hour}", Word::Hour)];
 /// What stands for the parts that are known when a file begins.
-const TIME: &str = "{time}";
-const SEQ: &str = "{seq}";
+pub(crate) const TIME: &str = "{time}";
+pub(crate) const SEQ: &str = "{seq}";
 
 impl Template {
-    /// Reads a template of files; says what is wrong with it.
-    pub(crate) fn file(text: &str) -> Result<Self, String> {
-        let template = Self::parse(text)?;
-        template.check()?;
-        Ok(template)
-    }
-
-    /// Reads a template of folders, which may be empty or end in the begin of a name; says what is wrong with it.
-    pub(crate) fn folder(text: &str) -> Result<Self, String> {
-        let template = Self::parse(text)?;
-        if template.0.iter().any(|part| matches!(part, Part::Time | Part::Seq)) {
-            return Err("{time} and {seq} have no meaning in it".to_owned());
-        }
-        check_path(&format!("{}x", template.sample()))?;
-        Ok(template)
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut parts = Vec::new();
+    /// Reads a template with these words; says what is wrong with it.
+    pub(crate) fn parse(text: &str, words: &[Spelling]) -> Result<Self, String> {
+        let mut parts: Vec<Part> = Vec::new();
         let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, from) = rest.split_at(at);
-            push_text(&mut parts, before);
-            let (word, after) = from.split_once('}').ok_or("a { has no }")?;
-            parts.push(match word {
-                "{tenant" => Part::Tenant,
-                "{source" => Part::Source,
-                "{date" => Part::Date,
-                "{hour" => Part::Hour,
-                "{time" => Part::Time,
-                "{seq" => Part::Seq,
-                _ => {
-                    return Err(format!(
-                        "{word}}} is none of {{tenant}} {{source}} {{date}} {{hour}} {{time}} {{seq}}"
-                    ));
-                }
-            });
-            rest = after;
+        while let Some(next) = rest.chars().next() {
+            if let Some((sign, word)) = words.iter().find(|(sign, _)| rest.starts_with(sign)) {
+                parts.push(Part::Word(*word));
+                rest = &rest[sign.len()..];
+                continue;
+            }
+            if matches!(next, '{' | '}') {
+                let (word, _) = rest.split_once('}').ok_or("a { has no }")?;
+                let known: Vec<&str> = words.iter().map(|(sign, _)| *sign).collect();
+                return Err(format!("{word}}} is none of {}", known.join(" ")));
+            }
+            match parts.last_mut() {
+                Some(Part::Text(text)) => text.push(next),
+                _ => parts.push(Part::Text(next.into())),
+            }
+            rest = &rest[next.len_utf8()..];
         }
-        push_text(&mut parts, rest);
         Ok(Self(parts))
     }
 
-    /// The longest name that it can give, but for time and number.
-    fn sample(&self) -> String {
-        let longest = "x".repeat(NAME_MAX);
-        self.family(&Head {
-            time: time::macros::datetime!(2026-01-02 03:04:05 UTC),
-            tenant: Some(longest.clone()),
-            source: Some(longest),
+    /// Its pieces; no two texts stand beside each other, and none is empty.
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.0
+    }
+
+    /// What an operator wrote of it.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            Part::Word(_) => None,
         })
     }
 
-    fn check(&self) -> Result<(), String> {
-        if !self.0.iter().any(|part| matches!(part, Part::Seq)) {
-            return Err("must hold {seq}, or two files could have the same name".to_owned());
-        }
-        let sample = filled(&self.sample(), OffsetDateTime::UNIX_EPOCH, MAX_SEQ);
-        check_path(&sample)?;
-        match RESERVED.into_iter().find(|end| sample.ends_with(end)) {
-            Some(end) => Err(format!("may not end in {end}; compressed files get their ending by themselves")),
-            None => Ok(()),
+    /// The text that it begins with, if it begins with one.
+    pub(crate) fn first_text(&self) -> Option<&str> {
+        match self.0.first() {
+            Some(Part::Text(text)) => Some(text),
+            _ => None,
         }
     }
 
-    /// The name of the files into which a response may go, but for when one of them begins and its number.
-    pub(crate) fn family(&self, head: &Head) -> String {
+    /// Whether one of these words is in it.
+    pub(crate) fn has(&self, words: &[Word]) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Word(word) if words.contains(word)))
+    }
+
+    /// Whether all scans get the same name.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.0.iter().all(|part| matches!(part, Part::Text(_)))
+    }
+
+    /// The name for a scan, in which tenants and sources look as `tame` has them.
+    pub(crate) fn fill(&self, head: &Head, tame: impl Fn(Option<&str>) -> String) -> String {
+        let date = head.time.date();
+        let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
         let mut name = String::new();
         for part in &self.0 {
+            // Writing to a `String` cannot fail.
             match part {
-                Part::Text(text) => name.push_str(text),
-                Part::Tenant => name.push_str(&plain(head.tenant.as_deref())),
-                Part::Source => name.push_str(&plain(head.source.as_deref())),
-                // Writing to a `String` cannot fail.
-                Part::Date => {
-                    let date = head.time.date();
-                    write!(name, "{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day()).ok();
-                }
-                Part::Hour => {
-                    write!(name, "{:02}", head.time.hour()).ok();
-                }
-                Part::Time => name.push_str(TIME),
-                Part::Seq => name.push_str(SEQ),
+                Part::Text(text) => write!(name, "{text}"),
+                Part::Word(Word::Tenant) => write!(name, "{}", tame(head.tenant.as_deref())),
+                Part::Word(Word::Source) => write!(name, "{}", tame(head.source.as_deref())),
+                Part::Word(Word::Year) => write!(name, "{year:04}"),
+                Part::Word(Word::Month) => write!(name, "{month:02}"),
+                Part::Word(Word::Day) => write!(name, "{day:02}"),
+                Part::Word(Word::Date) => write!(name, "{year:04}-{month:02}-{day:02}"),
+                Part::Word(Word::Hour) => write!(name, "{:02}", head.time.hour()),
+                Part::Word(Word::Time) => write!(name, "{TIME}"),
+                Part::Word(Word::Seq) => write!(name, "{SEQ}"),
             }
+            .ok();
         }
         name
     }
 }
 
-fn check_path(sample: &str) -> Result<(), String> {
-    if sample.len() > NAME_BYTES {
-        return Err(format!("can become {} bytes long, {NAME_BYTES} at most", sample.len()));
-    }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '=' | '/');
-    if let Some(c) = sample.chars().find(|c| !allowed(*c)) {
-        return Err(format!("{c:?} may not stand in it"));
-    }
-    if sample.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
-        return Err("must be a relative path, none of whose names begins with a dot".to_owned());
-    }
-    Ok(())
-}
-
-fn push_text(parts: &mut Vec<Part>, text: &str) {
-    if !text.is_empty() {
-        parts.push(Part::Text(text.to_owned()));
-    }
-}
-
-/// The name of the file of a family that begins at `begun` and is the `seq`th of its second.
-pub(crate) fn filled(family: &str, begun: OffsetDateTime, seq: usize) -> String {
-    let (date, time) = (begun.date(), begun.time());
-    let begun = format!(
-        "{:04}{:02}{:02}T{:02}{:02}{:02}Z",
-        date.year(),
-        u8::from(date.month()),
-        date.day(),
-        time.hour(),
-        time.minute(),
-        time.second()
-    );
-    // What others chose holds no braces by now.
-    family.replace(TIME, &begun).replace(SEQ, &format!("{seq:04}"))
-}
-
-/// The greatest sequence number.
-pub(crate) const MAX_SEQ: usize = 99_999;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn head(tenant: &str, source: &str) -> Head {
-        let time = time::macros::datetime!(2026-11-04 05:06:07.8 UTC);
-        Head { time, tenant: Some(tenant.to_owned()), source: Some(source.to_owned()) }
-    }
-
     #[test]
-    fn names_are_made_of_tenant_source_and_time() {
-        let template = Template::file("dt={date}/{tenant}/{source}-{hour}-{time}-{seq}.jsonl").unwrap();
-        let family = template.family(&head("acme", "../{time}"));
-        assert_eq!(family, "dt=2026-11-04/acme/_..__time_-05-{time}-{seq}.jsonl");
-        let begun = time::macros::datetime!(2027-01-02 03:04:05 UTC);
-        assert_eq!(filled(&family, begun, 7), "dt=2026-11-04/acme/_..__time_-05-20270102T030405Z-0007.jsonl");
-    }
-
-    #[test]
-    fn templates_that_cannot_work_are_refused() {
-        for (text, said) in [
-            ("a.jsonl", "{seq}"),
-            ("{seq", "no }"),
-            ("seq}", "none of"),
-            ("{name}-{seq}", "none of"),
-            ("/{seq}", "relative"),
-            ("../{seq}", "dot"),
-            ("a/.{seq}", "dot"),
-            ("a//{seq}", "relative"),
-            ("{seq}.gz", "may not end"),
-            ("{seq}\n", "may not stand"),
-            (&format!("{}{{seq}}", "a".repeat(300)), "bytes long"),
-        ] {
-            let error = Template::file(text).err().unwrap();
+    fn words_stand_for_what_they_say_and_nothing_else_is_one() {
+        let head = Head {
+            time: time::macros::datetime!(2026-11-04 05:06:07 UTC),
+            tenant: Some("acme".to_owned()),
+            source: None,
+        };
+        let words = [&WORDS[..], &[("%Y", Word::Year), ("%m", Word::Month), ("%d", Word::Day)]].concat();
+        let fill =
+            |text: &str| Template::parse(text, &words).unwrap().fill(&head, |name| name.unwrap_or("-").to_owned());
+        assert_eq!(fill("a{tenant}{source}b-{date}T{hour}"), "aacme-b-2026-11-04T05");
+        assert_eq!(fill("%Y.%m.%d%%é"), "2026.11.04%%é");
+        assert_eq!(fill(""), "");
+        for (text, said) in
+            [("{", "no }"), ("a}", "none of"), ("{tenant", "no }"), ("{sha256}", "none of {tenant} {source}")]
+        {
+            let error = Template::parse(text, &words).unwrap_err();
             assert!(error.contains(said), "{text}: {error}");
         }
-    }
-    #[test]
-    fn folders_are_relative_and_know_no_file() {
-        let head = head("acme", "web");
-        for (text, folder) in [("", ""), ("dt={date}/", "dt=2026-11-04/"), ("{tenant}/{hour}/r-", "acme/05/r-")] {
-            assert_eq!(Template::folder(text).unwrap().family(&head), folder);
-        }
-        for text in ["/", "/a/", "../", "a//", "{seq}/", "{time}/", "{id}/", "a/./"] {
-            assert!(Template::folder(text).is_err(), "{text}");
-        }
+        let fixed = |text: &str| Template::parse(text, &words).unwrap().is_fixed();
+        assert!(fixed("main") && fixed("") && !fixed("a{hour}"));
     }
 }

@@ -1,6 +1,7 @@
 //! Bodies of `_bulk` and what its answers mean. Pure.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -31,7 +32,7 @@ pub(super) struct Entry {
     /// The item that it was made of, by its place in the batch.
     pub(super) item: usize,
     pub(super) id: String,
-    pub(super) index: String,
+    pub(super) index: Arc<str>,
     /// Where its lines begin.
     pub(super) start: usize,
     /// Where its second line, the document, begins.
@@ -45,28 +46,41 @@ pub(super) struct Encoder<'c> {
     config: &'c Validated,
     body: Vec<u8>,
     entries: Vec<Entry>,
+    /// The index of the item that was added last: all documents of one have the same.
+    index: Option<(usize, Arc<str>)>,
 }
 
 impl<'c> Encoder<'c> {
     pub(super) fn new(config: &'c Validated) -> Self {
-        Self { config, body: Vec::new(), entries: Vec::new() }
+        Self { config, body: Vec::new(), entries: Vec::new(), index: None }
+    }
+
+    fn index(&mut self, item: usize, document: &Document) -> Arc<str> {
+        match &self.index {
+            Some((of, index)) if *of == item => Arc::clone(index),
+            _ => {
+                let index: Arc<str> = self.config.names.of(document).into();
+                self.index = Some((item, Arc::clone(&index)));
+                index
+            }
+        }
     }
 
     /// Adds a document; gives the chunk before it, if it does not fit in there.
-    pub(super) fn add(&mut self, item: usize, document: &Document) -> Option<Chunk> {
+    pub(super) fn add(&mut self, item: usize, document: Document) -> Option<Chunk> {
         let full = self.body.len() + document.json.len() > self.config.max_request;
         let before = if full { self.take() } else { None };
-        let index = self.config.names.of(document);
-        let stamp = (!self.config.model.has_timestamp()).then_some(document);
+        let index = self.index(item, &document);
         let start = self.body.len();
         head(&mut self.body, self.config.op_type, &index, &document.id);
         let source = self.body.len();
-        match stamp {
-            None => self.body.extend_from_slice(&document.json),
-            Some(document) => stamped(&mut self.body, document),
+        if self.config.model.has_timestamp() {
+            self.body.extend_from_slice(&document.json);
+        } else {
+            stamped(&mut self.body, &document);
         }
         self.body.push(b'\n');
-        let (id, end) = (document.id.clone(), self.body.len());
+        let (id, end) = (document.id, self.body.len());
         self.entries.push(Entry { item, id, index, start, source, end });
         before
     }

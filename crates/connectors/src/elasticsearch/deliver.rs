@@ -171,7 +171,7 @@ fn encode(config: &Validated, batch: &[Item], out: &mpsc::Sender<Made>) {
         };
         for document in documents {
             let goes_on = match document {
-                Ok(document) => encoder.add(number, &document).is_none_or(|chunk| say(Made::Chunk(chunk))),
+                Ok(document) => encoder.add(number, document).is_none_or(|chunk| say(Made::Chunk(chunk))),
                 Err(why) => say(Made::Refused(number, why)),
             };
             if !goes_on {

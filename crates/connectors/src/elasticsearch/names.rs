@@ -2,6 +2,7 @@
 
 use stoq_api::scanner::BuildError;
 
+use crate::common::template::{Part, Spelling, Template, Word};
 use crate::model::Document;
 
 /// The longest name of an index, in bytes.
@@ -10,23 +11,20 @@ const MAX_INDEX: usize = 255;
 const MAX_PART: usize = 64;
 /// What stands for a tenant or a source that is not told.
 const NONE: &str = "none";
+const WORDS: [Spelling; 5] = [
+    ("%Y", Word::Year),
+    ("%m", Word::Month),
+    ("%d", Word::Day),
+    ("{tenant}", Word::Tenant),
+    ("{source}", Word::Source),
+];
 
 /// A template of names.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
-    parts: Vec<Part>,
+    template: Template,
     /// Whether they are data streams.
     pub(super) data_stream: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    Year,
-    Month,
-    Day,
-    Tenant,
-    Source,
 }
 
 impl Names {
@@ -38,7 +36,7 @@ impl Names {
     /// Of data streams, which roll over by themselves and so have no dates.
     pub(super) fn data_stream(template: &str) -> Result<Self, BuildError> {
         let names = Self::read("data_stream", template, true)?;
-        if names.parts.iter().any(|part| matches!(part, Part::Year | Part::Month | Part::Day)) {
+        if names.template.has(&[Word::Year, Word::Month, Word::Day]) {
             return Err(BuildError(format!(
                 "data_stream: {template:?} has a date; data streams roll over by themselves"
             )));
@@ -46,57 +44,27 @@ impl Names {
         Ok(names)
     }
 
-    fn read(option: &str, template: &str, data_stream: bool) -> Result<Self, BuildError> {
-        let wrong = |why: &str| BuildError(format!("{option}: {template:?} {why}"));
-        let mut parts: Vec<Part> = Vec::new();
-        let mut rest = template;
-        while let Some(next) = rest.chars().next() {
-            let known = [
-                ("%Y", Part::Year),
-                ("%m", Part::Month),
-                ("%d", Part::Day),
-                ("{tenant}", Part::Tenant),
-                ("{source}", Part::Source),
-            ];
-            if let Some((sign, part)) = known.into_iter().find(|(sign, _)| rest.starts_with(sign)) {
-                parts.push(part);
-                rest = &rest[sign.len()..];
-                continue;
-            }
-            if !(next.is_ascii_lowercase() || next.is_ascii_digit() || "-_.".contains(next)) {
-                return Err(wrong("may have lower-case letters, digits, - _ . and %Y %m %d {tenant} {source}"));
-            }
-            match parts.last_mut() {
-                Some(Part::Text(text)) => text.push(next),
-                _ => parts.push(Part::Text(next.into())),
-            }
-            rest = &rest[1..];
+    fn read(option: &str, text: &str, data_stream: bool) -> Result<Self, BuildError> {
+        let wrong = |why: &str| BuildError(format!("{option}: {text:?} {why}"));
+        let template = Template::parse(text, &WORDS).map_err(|why| wrong(&format!("cannot be: {why}")))?;
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+        if !template.texts().all(|text| text.chars().all(allowed)) {
+            return Err(wrong("may have lower-case letters, digits, - _ . and %Y %m %d {tenant} {source}"));
         }
         // With a first letter of ours, no tenant can name a system's index, and one template covers all.
-        match parts.first() {
-            Some(Part::Text(text)) if text.starts_with(|c: char| c.is_ascii_alphanumeric()) => {}
-            _ => return Err(wrong("must begin with a letter or a digit")),
+        if !template.first_text().is_some_and(|text| text.starts_with(|c: char| c.is_ascii_alphanumeric())) {
+            return Err(wrong("must begin with a letter or a digit"));
         }
-        if template.len() > MAX_PART {
+        if text.len() > MAX_PART {
             return Err(wrong("is too long"));
         }
-        Ok(Self { parts, data_stream })
+        Ok(Self { template, data_stream })
     }
 
     /// The name for a document.
     pub(super) fn of(&self, document: &Document) -> String {
-        let date = document.time.iso();
-        let mut name = String::with_capacity(MAX_PART);
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => name.push_str(text),
-                Part::Year => name.push_str(&date[..4]),
-                Part::Month => name.push_str(&date[5..7]),
-                Part::Day => name.push_str(&date[8..10]),
-                Part::Tenant => name.push_str(&tame(document.tenant.as_deref())),
-                Part::Source => name.push_str(&tame(document.source.as_deref())),
-            }
-        }
+        let mut name = self.template.fill(&document.into(), tame);
+        // All of it is ASCII.
         name.truncate(MAX_INDEX);
         name
     }
@@ -104,11 +72,11 @@ impl Names {
     /// What all names match, with `*` for what changes.
     pub(super) fn pattern(&self) -> String {
         let mut pattern = String::new();
-        for part in &self.parts {
+        for part in self.template.parts() {
             match part {
                 Part::Text(text) => pattern.push_str(text),
-                _ if pattern.ends_with('*') => {}
-                _ => pattern.push('*'),
+                Part::Word(_) if pattern.ends_with('*') => {}
+                Part::Word(_) => pattern.push('*'),
             }
         }
         pattern
@@ -116,10 +84,7 @@ impl Names {
 
     /// What all names begin with: the name of what `stoq setup` makes.
     pub(super) fn prefix(&self) -> String {
-        match self.parts.first() {
-            Some(Part::Text(text)) => text.trim_end_matches(['-', '_', '.']).to_owned(),
-            _ => String::new(),
-        }
+        self.template.first_text().unwrap_or_default().trim_end_matches(['-', '_', '.']).to_owned()
     }
 }
 

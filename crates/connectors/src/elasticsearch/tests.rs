@@ -1,5 +1,7 @@
 //! Options, bodies and answers. The real servers are in `tests/elasticsearch`.
 
+mod policies;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use stoq_api::Timestamp;
@@ -71,7 +73,7 @@ fn bodies_are_two_lines_a_document_and_no_larger_than_they_may_be() {
     let text = "x".repeat(30_000);
     let mut chunks = Vec::new();
     for number in 0..5 {
-        chunks.extend(encoder.add(number, &document(&format!("id{number}"), json!({ "a": text }))));
+        chunks.extend(encoder.add(number, document(&format!("id{number}"), json!({ "a": text }))));
     }
     chunks.extend(encoder.take());
     assert!(encoder.take().is_none());
@@ -100,8 +102,8 @@ fn what_an_index_does_not_take_is_kept_beside_it() {
     ] {
         let config = config(json!({ "model": model }));
         let mut encoder = Encoder::new(&config);
-        encoder.add(0, &document("a", sent));
-        encoder.add(1, &document("b", json!({ "size": "what?" })));
+        encoder.add(0, document("a", sent));
+        encoder.add(1, document("b", json!({ "size": "what?" })));
         let chunk = encoder.take().unwrap();
         assert!(encoder.add_reduced(&chunk.entries[0], &chunk.body, "too \"long\""));
         assert!(!encoder.add_reduced(&chunk.entries[1], &chunk.body, "no number"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind};
 
-use crate::common::template::Template;
+use crate::common::path::PathTemplate;
 use crate::model::Model;
 
 const fn option(name: &'static str, kind: OptionKind, default: &'static str, help: &'static str) -> OptionInfo {
@@ -90,7 +90,7 @@ impl Compress {
 pub(super) struct Validated {
     pub(super) directory: PathBuf,
     pub(super) model: Model,
-    pub(super) name: Template,
+    pub(super) name: PathTemplate,
     pub(super) max_size: u64,
     pub(super) max_age: Duration,
     pub(super) compress: Compress,
@@ -110,7 +110,8 @@ impl Config {
         if self.max_size == 0 {
             return Err(BuildError("`max_size` must be one byte or more".to_owned()));
         }
-        let name = Template::file(&self.name).map_err(|why| BuildError(format!("`name` {:?}: {why}", self.name)))?;
+        let name =
+            PathTemplate::file(&self.name).map_err(|why| BuildError(format!("`name` {:?}: {why}", self.name)))?;
         Ok(Validated {
             directory: self.directory,
             model: self.model,

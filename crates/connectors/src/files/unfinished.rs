@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use time::OffsetDateTime;
 
 use super::config::{Compress, Validated};
-use crate::common::template::{MAX_SEQ, filled};
+use crate::common::path::{MAX_SEQ, filled};
 
 /// The folder of files that are not finished.
 const FOLDER: &str = ".unfinished";

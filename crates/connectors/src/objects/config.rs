@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind};
 
-use crate::common::template::Template;
+use crate::common::path::PathTemplate;
 use crate::model::Model;
 
 const fn option(name: &'static str, kind: OptionKind, default: &'static str, help: &'static str) -> OptionInfo {
@@ -59,14 +59,14 @@ pub(super) enum Per {
 pub(super) struct Validated {
     pub(super) model: Model,
     pub(super) per: Per,
-    pub(super) partition: Template,
+    pub(super) partition: PathTemplate,
     pub(super) gzip: bool,
 }
 
 impl Config {
     pub(super) fn validate(self) -> Result<Validated, BuildError> {
         let wrong = |why: String| BuildError(format!("`partition` {:?}: {why}", self.partition));
-        let partition = Template::folder(&self.partition).map_err(wrong)?;
+        let partition = PathTemplate::folder(&self.partition).map_err(wrong)?;
         Ok(Validated { model: self.model, per: self.per, partition, gzip: self.gzip })
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind};
 use stoq_runtime::secret::Secret;
 
-use super::template::{Place, Template};
+use super::names::{Names, Place};
 use crate::common::http;
 use crate::common::http::{Auth, SecretValue};
 use crate::model::Model;
@@ -17,7 +17,7 @@ const fn option(name: &'static str, kind: OptionKind, default: &'static str, hel
 }
 
 /// As they are listed.
-pub(super) const OPTIONS: [OptionInfo; 18] = [
+pub(super) const OPTIONS: [OptionInfo; 19] = [
     option("urls", OptionKind::List, "[]", "collectors, as https://HOST:8088; one that fails rests while others work"),
     option("token", OptionKind::Text, "\"\"", "token of the event collector; or token_file"),
     option("token_file", OptionKind::Text, "\"\"", "file whose first line is the token; read again when it is refused"),
@@ -33,6 +33,8 @@ pub(super) const OPTIONS: [OptionInfo; 18] = [
     option("gzip", OptionKind::Bool, "true", "compress requests"),
     option("request_bytes", OptionKind::Size, "1000000", "bytes of events in one request; one event may be larger"),
     option("requests", OptionKind::Int, "4", "requests of one batch that are open at a time"),
+    // The frame's, with another default.
+    option("concurrency", OptionKind::Int, "8", "batches that are tried at a time; an acknowledgement takes seconds"),
     option("timeout", OptionKind::Duration, "60", "how long one request may take"),
     option("connect_timeout", OptionKind::Duration, "10", "how long making a connection may take"),
     option("use_proxy", OptionKind::Bool, "false", "use the proxies that environment variables name"),
@@ -100,10 +102,10 @@ const MAX_SECONDS: f64 = 86_400.0;
 pub(super) struct Validated {
     pub(super) http: http::Settings,
     pub(super) model: Model,
-    pub(super) index: Option<Template>,
-    pub(super) source: Option<Template>,
-    pub(super) sourcetype: Option<Template>,
-    pub(super) host: Option<Template>,
+    pub(super) index: Option<Names>,
+    pub(super) source: Option<Names>,
+    pub(super) sourcetype: Option<Names>,
+    pub(super) host: Option<Names>,
     /// Present with acknowledgement.
     pub(super) ack: Option<Ack>,
     pub(super) request_bytes: usize,
@@ -126,7 +128,7 @@ impl Config {
         let secret = secret.ok_or_else(|| BuildError("give token or token_file, of an event collector".to_owned()))?;
         let template = |name: &str, text: &str, place: Place| match text {
             "" => Ok(None),
-            text => Template::parse(text, place).map(Some).map_err(|why| BuildError(format!("{name} {text:?}: {why}"))),
+            text => Names::parse(text, place).map(Some).map_err(|why| BuildError(format!("{name} {text:?}: {why}"))),
         };
         let sourcetype =
             if self.sourcetype.is_empty() { format!("stoq:{}", self.model.name()) } else { self.sourcetype };

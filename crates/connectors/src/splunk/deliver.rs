@@ -1,15 +1,21 @@
 //! One batch: requests, answers, verdicts.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use stoq_api::plugin::{Item, Verdict};
-use stoq_api::{Fault, fault};
+use stoq_api::{Fault, FaultKind, fault};
+use tokio::sync::mpsc;
 
 use super::client::{self, Collector, Sent};
 use super::config::Validated;
-use super::encode::{Event, Packer};
+use super::encode::{Event, Made, encode};
 use super::reply::Answer;
 use crate::common::verdicts::Tally;
+
+/// Requests that are made before one is free to be sent.
+const AHEAD: usize = 1;
 
 /// What became of the events of one request.
 #[derive(Default)]
@@ -24,39 +30,72 @@ struct Outcome {
     trouble: Option<Fault>,
 }
 
-/// Delivers a batch.
-pub(super) async fn batch(config: &Validated, collector: &Collector, batch: &[Item]) -> Result<Vec<Verdict>, Fault> {
+/// Delivers a batch. Events are made on a thread of their own while earlier ones are on their way.
+pub(super) async fn batch(
+    config: &Arc<Validated>,
+    collector: &Collector,
+    batch: &[Item],
+) -> Result<Vec<Verdict>, Fault> {
     let mut tally = Tally::new(batch.len());
-    let mut packer = Packer::new(config, batch);
+    let (sender, mut made) = mpsc::channel(AHEAD);
+    let (encoding_config, items) = (Arc::clone(config), batch.to_vec());
+    let encoding = tokio::task::spawn_blocking(move || encode(&encoding_config, &items, &sender));
     let mut going = FuturesUnordered::new();
     let mut trouble: Option<Fault> = None;
+    let mut more = true;
+    // Items before this one have been made whole.
+    let mut next = 0;
     loop {
-        // Once something is wrong, nothing further is begun, and what is open is waited for.
-        while trouble.is_none() && going.len() < config.requests {
-            match packer.next(&mut tally) {
-                events if events.is_empty() => break,
-                events => going.push(settle(config, collector, events)),
+        tokio::select! {
+            // Once something is wrong, nothing further is begun, and what is open is waited for.
+            one = made.recv(), if more && trouble.is_none() && going.len() < config.requests => match one {
+                Some(Made::Refused { item, reason }) => {
+                    tally.made(item);
+                    tally.rejected(item, reason);
+                }
+                Some(Made::Request { events, whole }) => {
+                    events.iter().for_each(|event| tally.made(event.item));
+                    next = whole;
+                    going.push(settle(config, collector, events));
+                }
+                None => more = false,
+            },
+            Some(outcome) = going.next() => {
+                if let Some(fault) = take(outcome, &mut tally)
+                    // What a person has to mend is said first.
+                    && trouble.as_ref().is_none_or(Fault::is_transient)
+                {
+                    trouble = Some(fault);
+                }
             }
-        }
-        let Some(outcome) = going.next().await else { break };
-        outcome.safe.into_iter().for_each(|item| tally.delivered(item));
-        outcome.refused.into_iter().for_each(|(item, reason)| tally.rejected(item, reason));
-        if let Some(fault) = outcome.trouble {
-            outcome.open.into_iter().for_each(|item| tally.retry(item, || fault::chain(&fault)));
-            // What a person has to mend is said first.
-            if trouble.as_ref().is_none_or(Fault::is_transient) {
-                trouble = Some(fault);
-            }
+            else => break,
         }
     }
     match trouble {
-        None => Ok(tally.verdicts()),
+        None => {
+            // A panic while reading one response must not look like the end of the batch.
+            encoding.await.map_err(|e| Fault::because(FaultKind::Corrupt, "events cannot be made", e))?;
+            Ok(tally.verdicts())
+        }
         Some(fault) if fault.is_transient() => {
-            packer.rest(&mut tally, &fault::chain(&fault));
+            // What was not made yet keeps its item from being delivered.
+            for item in next..batch.len() {
+                tally.made(item);
+                tally.retry(item, || fault::chain(&fault));
+            }
             Ok(tally.verdicts())
         }
         Some(fault) => Err(fault),
     }
+}
+
+/// Counts what became of a request; gives what was wrong with it.
+fn take(outcome: Outcome, tally: &mut Tally) -> Option<Fault> {
+    outcome.safe.into_iter().for_each(|item| tally.delivered(item));
+    outcome.refused.into_iter().for_each(|(item, reason)| tally.rejected(item, reason));
+    let fault = outcome.trouble?;
+    outcome.open.into_iter().for_each(|item| tally.retry(item, || fault::chain(&fault)));
+    Some(fault)
 }
 
 /// Sends events until each is safe, refused, or waits for another try. A refusal of one takes nothing of the others, so

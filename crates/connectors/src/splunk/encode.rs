@@ -1,16 +1,17 @@
 //! Documents as events.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use serde::Serialize;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use bytes::Bytes;
 use stoq_api::Timestamp;
 use stoq_api::plugin::Item;
+use tokio::sync::mpsc;
 
 use super::config::Validated;
+use super::names::Names;
 use crate::common::head::Head;
-use crate::common::verdicts::Tally;
-use crate::model::Documents;
+use crate::model::{Document, Documents};
+
+/// Bytes that an event takes beside its document, mostly.
+const ROOM: usize = 1 << 10;
 
 /// An event as it stands in a request.
 #[derive(Clone)]
@@ -25,121 +26,89 @@ pub(super) struct Event {
     pub(super) json: Bytes,
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    time: Box<RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sourcetype: Option<String>,
-    event: &'a RawValue,
-    fields: Map<String, Value>,
+/// What the encoding side says.
+pub(super) enum Made {
+    /// A document of the item cannot be sent at all.
+    Refused { item: usize, reason: String },
+    /// The events of one request.
+    Request {
+        events: Vec<Event>,
+        /// So many items of the batch have all of their events in this request or an earlier one.
+        whole: usize,
+    },
 }
 
-/// Makes events of a batch, as many as a request holds at a time.
-pub(super) struct Packer<'a> {
-    config: &'a Validated,
-    batch: &'a [Item],
-    /// The item that `documents` are of, or that is next.
-    item: usize,
-    documents: Option<Documents<'a>>,
-    /// Did not fit any more.
-    left: Option<Event>,
-}
-
-impl<'a> Packer<'a> {
-    pub(super) fn new(config: &'a Validated, batch: &'a [Item]) -> Self {
-        Self { config, batch, item: 0, documents: None, left: None }
-    }
-
-    /// The events of the next request; none when there are no more. What is no document is refused in `tally`.
-    pub(super) fn next(&mut self, tally: &mut Tally) -> Vec<Event> {
-        let (mut events, mut bytes) = (Vec::new(), 0);
-        while let Some(event) = self.left.take().or_else(|| self.event(tally)) {
-            bytes += event.json.len();
-            if bytes > self.config.request_bytes && !events.is_empty() {
-                self.left = Some(event);
-                break;
-            }
-            events.push(event);
-        }
-        events
-    }
-
-    /// Gives up: everything that was not made yet is to be tried again.
-    pub(super) fn rest(self, tally: &mut Tally, reason: &str) {
-        if let Some(event) = &self.left {
-            tally.retry(event.item, || reason.to_owned());
-        }
-        for item in self.item..self.batch.len() {
-            // Documents that nobody made keep it from being delivered.
-            tally.made(item);
-            tally.retry(item, || reason.to_owned());
-        }
-    }
-
-    fn event(&mut self, tally: &mut Tally) -> Option<Event> {
-        loop {
-            let Some(documents) = &mut self.documents else {
-                match self.config.model.documents(self.batch.get(self.item)?) {
-                    Ok(documents) => self.documents = Some(documents),
-                    Err(reason) => {
-                        tally.made(self.item);
-                        tally.rejected(self.item, reason);
-                        self.item += 1;
-                    }
-                }
-                continue;
+/// Makes the events of a batch, in requests as large as they may be. Ends early where nobody wants more.
+pub(super) fn encode(config: &Validated, batch: &[Item], out: &mpsc::Sender<Made>) {
+    let mut request = Request::default();
+    for (item, response) in batch.iter().enumerate() {
+        let mut documents = match config.model.documents(response) {
+            Ok(documents) => documents,
+            Err(reason) => match out.blocking_send(Made::Refused { item, reason }) {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+        };
+        while let Some(document) = documents.next() {
+            let made = document.and_then(|document| event(config, item, &document, &documents));
+            let goes_on = match made {
+                Ok(event) => request
+                    .add(event, config.request_bytes)
+                    .is_none_or(|full| out.blocking_send(Made::Request { events: full, whole: item }).is_ok()),
+                Err(reason) => out.blocking_send(Made::Refused { item, reason }).is_ok(),
             };
-            let Some(document) = documents.next() else {
-                self.documents = None;
-                self.item += 1;
-                continue;
-            };
-            tally.made(self.item);
-            let made = document.and_then(|document| {
-                let fields = documents.cim(&document.id);
-                encode(self.config, &document.id, &Head::from(&document), document.time, &document.json, fields)
-            });
-            match made {
-                Ok((id, index, json)) => return Some(Event { item: self.item, id, index, json }),
-                Err(reason) => tally.rejected(self.item, reason),
+            if !goes_on {
+                return;
             }
         }
     }
+    if !request.events.is_empty() {
+        // An error means that nobody wants it.
+        out.blocking_send(Made::Request { events: request.events, whole: batch.len() }).ok();
+    }
 }
 
-type Made = (String, Option<String>, Bytes);
+/// Events that go out together.
+#[derive(Default)]
+struct Request {
+    events: Vec<Event>,
+    bytes: usize,
+}
 
-fn encode(
-    config: &Validated,
-    id: &str,
-    head: &Head,
-    time: Timestamp,
-    document: &[u8],
-    fields: Map<String, Value>,
-) -> Result<Made, String> {
-    let wrong = |e: serde_json::Error| format!("document {id} is not JSON: {e}");
-    let name = |template: &Option<super::template::Template>| template.as_ref().map(|template| template.name(head));
+impl Request {
+    /// Adds an event; gives those before it, if it has no room beside them.
+    fn add(&mut self, event: Event, most: usize) -> Option<Vec<Event>> {
+        let full = !self.events.is_empty() && self.bytes + event.json.len() > most;
+        let before = full.then(|| std::mem::take(self).events);
+        self.bytes += event.json.len();
+        self.events.push(event);
+        before
+    }
+}
+
+fn event(config: &Validated, item: usize, document: &Document, documents: &Documents<'_>) -> Result<Event, String> {
+    let wrong = |e: &dyn std::fmt::Display| format!("document {} is not JSON: {e}", document.id);
+    let head = Head::from(document);
+    let name = |template: &Option<Names>| template.as_ref().map(|template| template.name(&head));
+    // Its syntax was read when the document was made.
+    let event = std::str::from_utf8(&document.json).map_err(|e| wrong(&e))?;
+    let fields = documents.cim(&document.id);
     let index = name(&config.index);
-    let envelope = Envelope {
-        time: RawValue::from_string(seconds(time)).map_err(wrong)?,
-        index: index.as_deref(),
-        host: name(&config.host),
-        source: name(&config.source),
-        sourcetype: name(&config.sourcetype),
-        event: serde_json::from_slice(document).map_err(wrong)?,
-        fields,
-    };
-    let mut json = BytesMut::with_capacity(document.len() + 1_024).writer();
-    serde_json::to_writer(&mut json, &envelope).map_err(wrong)?;
-    let mut json = json.into_inner();
-    json.put_u8(b'\n');
-    Ok((id.to_owned(), index, json.freeze()))
+    let mut json = Vec::with_capacity(event.len() + ROOM);
+    json.extend_from_slice(b"{\"time\":");
+    json.extend_from_slice(seconds(document.time).as_bytes());
+    let (host, source, sourcetype) = (name(&config.host), name(&config.source), name(&config.sourcetype));
+    let places = [("index", &index), ("host", &host), ("source", &source), ("sourcetype", &sourcetype)];
+    for (key, place) in places.into_iter().filter_map(|(key, place)| Some((key, place.as_ref()?))) {
+        json.extend_from_slice(format!(",\"{key}\":").as_bytes());
+        serde_json::to_writer(&mut json, place).map_err(|e| wrong(&e))?;
+    }
+    json.extend_from_slice(b",\"event\":");
+    json.extend_from_slice(event.as_bytes());
+    json.extend_from_slice(b",\"fields\":");
+    serde_json::to_writer(&mut json, &fields).map_err(|e| wrong(&e))?;
+    json.extend_from_slice(b"}\n");
+    Ok(Event { item, id: document.id.clone(), index, json: json.into() })
 }
 
 /// Seconds since 1970 as digits and a point: Splunk takes no exponent.

@@ -15,8 +15,8 @@ mod client;
 mod config;
 mod deliver;
 mod encode;
+mod names;
 pub(crate) mod reply;
-mod template;
 #[cfg(test)]
 mod tests;
 
@@ -47,14 +47,14 @@ pub(crate) fn registration() -> ConnectorRegistration {
 }
 
 fn build(options: &Map<String, Value>, _: &Context) -> Result<Arc<dyn Connector>, BuildError> {
-    let config = config_of::<Config>(options)?.validate()?;
+    let config = Arc::new(config_of::<Config>(options)?.validate()?);
     let collector = Collector::new(&config)?;
     Ok(Arc::new(Splunk { config, collector }))
 }
 
 /// One set of collectors and how to speak to it.
 struct Splunk {
-    config: Validated,
+    config: Arc<Validated>,
     collector: Collector,
 }
 

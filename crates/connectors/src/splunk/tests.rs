@@ -454,6 +454,9 @@ fn defaults_are_what_is_said() {
     }
     let given = json!({ "urls": ["http://h:1"], "token": "t" }).as_object().unwrap().clone();
     said.extend(given.clone());
+    // What all connectors have beside the kind's own.
+    let (common, said) = crate::common::options::split(&said).unwrap();
+    assert_eq!((common.settings.concurrency, common.settings.batch_items), (8, 100));
     let [said, silent] = [said, given].map(|options| config_of::<Config>(&options).unwrap().validate().unwrap());
     assert_eq!(format!("{:?}", said.http), format!("{:?}", silent.http));
     assert_eq!((said.request_bytes, said.requests), (silent.request_bytes, silent.requests));
