@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use stoq_api::FaultKind;
 use stoq_api::plugin::{Connector, Item, Verdict};
+use stoq_api::queue::PartState;
 use stoq_api::scanner::BuildError;
 use stoq_connectors::Context;
 use stoq_testkit::NoQueues;
@@ -95,6 +96,12 @@ async fn delivers(kind: &str, options: Value, missing: Value, object: impl Async
 
     let gone = build(kind, &with(&options, missing)).unwrap();
     assert_eq!(gone.check().await.unwrap_err().kind, FaultKind::Misconfigured);
+    // Buckets are somebody else's: setup says what is there, and makes none.
+    for make in [false, true] {
+        assert_eq!(one.setup(make).await.unwrap()[0].state, PartState::Present);
+        let parts = gone.setup(make).await.unwrap();
+        assert!(matches!(&parts[0].state, PartState::Different(why) if why.contains("owner")), "{parts:?}");
+    }
     assert_eq!(gone.deliver(&[item(7, 4, 0)]).await.unwrap_err().kind, FaultKind::Misconfigured);
 }
 

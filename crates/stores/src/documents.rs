@@ -37,6 +37,11 @@ impl Bucket {
         self.objects.put_once(&path, content, self.conditional).await
     }
 
+    /// Where it is, for people.
+    pub fn place(&self) -> &str {
+        &self.objects.place
+    }
+
     /// Whether it can be used: address, credentials, the bucket.
     ///
     /// # Errors

@@ -73,4 +73,12 @@ impl Connector for FileDir {
         let written = tokio::task::spawn_blocking(move || write::all(&config, &batch));
         written.await.map_err(|e| Fault::because(FaultKind::Corrupt, "writing results stopped", e))
     }
+
+    async fn check(&self) -> Result<(), Fault> {
+        let config = Arc::clone(&self.config);
+        let tried = tokio::task::spawn_blocking(move || write::can_write(&config)).await.map_err(std::io::Error::other);
+        let text = format!("cannot write into results_dir {:?}", self.config.results_dir);
+        // Disks are emptied, mounted and given rights again.
+        tried.flatten().map_err(|e| Fault::because(FaultKind::Unavailable, text, e))
+    }
 }

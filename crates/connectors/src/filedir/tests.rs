@@ -103,3 +103,19 @@ async fn a_file_in_place_of_the_directory_is_waited_for() {
     assert_eq!(connector.deliver(&[item("a", "{}")]).await.unwrap(), [Verdict::Delivered]);
     assert_eq!(files(&results), ["a"]);
 }
+
+#[tokio::test]
+async fn a_check_says_whether_results_can_be_written_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let results = dir.path().join("results");
+    let connector = connector(json!({ "results_dir": results }));
+    connector.check().await.unwrap();
+    assert_eq!(files(&results), [""; 0]);
+    std::fs::remove_dir(&results).unwrap();
+    std::fs::write(&results, "in its place").unwrap();
+    let fault = connector.check().await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Unavailable);
+    assert!(fault.context.contains("results_dir"), "{fault}");
+    std::fs::remove_file(&results).unwrap();
+    connector.check().await.unwrap();
+}

@@ -48,6 +48,12 @@ pub(super) fn all(config: &Validated, batch: &[Item]) -> Vec<Verdict> {
     verdicts
 }
 
+/// Tries whether a file can be made where results go; blocks. It has no name, so nobody sees it.
+pub(super) fn can_write(config: &Validated) -> io::Result<()> {
+    std::fs::create_dir_all(&config.results_dir)?;
+    tempfile::tempfile_in(&config.results_dir).map(drop)
+}
+
 /// The directory and the name of a response's file.
 fn place<'a>(config: &Validated, item: &'a Item) -> Result<(PathBuf, &'a str), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use serde_json::{Map, Value};
 use stoq_api::plugin::{Connector, Item, Verdict};
+use stoq_api::queue::{Part, PartState};
 use stoq_api::scanner::{BuildError, OptionInfo, PluginInfo, PluginKind};
 use stoq_api::{Content, Fault, FaultKind, fault};
 use stoq_stores::{Bucket, BucketKind, bucket_kinds};
@@ -172,5 +173,17 @@ impl Connector for Objects {
 
     async fn check(&self) -> Result<(), Fault> {
         self.bucket.check().await
+    }
+
+    /// Says whether the bucket can be used, and makes nothing: it is somebody else's.
+    async fn setup(&self, _make: bool) -> Result<Vec<Part>, Fault> {
+        let state = match self.bucket.check().await {
+            Ok(()) => PartState::Present,
+            Err(e) if e.kind == FaultKind::Misconfigured => {
+                PartState::Different(format!("{}; its owner has to make it or let us in", fault::chain(&e)))
+            }
+            Err(e) => return Err(e),
+        };
+        Ok(vec![Part { what: self.bucket.place().to_owned(), state }])
     }
 }

@@ -13,13 +13,13 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use stoq_api::plugin::{Connector, Item, Verdict};
-use stoq_api::queue::{Message, PartState, Queue};
+use stoq_api::queue::{Message, Part, PartState, Queue};
 use stoq_api::scanner::{BuildError, OptionInfo, OptionKind, PluginInfo, PluginKind};
 use stoq_api::{Fault, FaultKind, fault};
 
 use crate::common::verdicts::Tally;
 use crate::model::{Document, Model};
-use crate::{ConnectorRegistration, Context, config_of};
+use crate::{Build, ConnectorRegistration, Context, config_of};
 
 /// Header with the document's id: brokers need not carry a message's own.
 const ID: &str = "stoq-document-id";
@@ -30,41 +30,47 @@ const TENANT: &str = "stoq-tenant";
 /// Header that says what the body is: the model's name, or `archive`.
 const MODEL: &str = "stoq-model";
 
+/// Who is to make what is missing.
+const OWNER: &str = "its owner has to make it";
+
 const fn option(name: &'static str, kind: OptionKind, default: &'static str, help: &'static str) -> OptionInfo {
     OptionInfo { name, kind, default, help }
 }
 
-const OPTIONS: &[OptionInfo] = &[
-    option("broker", OptionKind::Text, "", "the broker, as [queues.NAME] calls it"),
-    option("queue", OptionKind::Text, "", "the queue, EXCHANGE/ROUTING-KEY or topic to write to"),
-    option("topic", OptionKind::Text, "", "the same, in the words of Kafka and Pub/Sub"),
-    option("model", OptionKind::Text, "\"response\"", "what a message is: response, payload, plugin or ecs"),
-    option(
-        "publish_archive",
-        OptionKind::Bool,
-        "false",
-        "instead of documents, a task for a source archiver for each payload and archiver: {\"ARCHIVER\": {…}}",
-    ),
-];
+const OPTIONS: [OptionInfo; 5] = options("false");
+/// stoQ's own name published what archivers said unless told otherwise.
+const STOQ_OPTIONS: [OptionInfo; 5] = options("true");
+
+const fn options(publish_archive: &'static str) -> [OptionInfo; 5] {
+    [
+        option("broker", OptionKind::Text, "", "the broker, as [queues.NAME] calls it"),
+        option("queue", OptionKind::Text, "", "the queue, EXCHANGE/ROUTING-KEY or topic to write to"),
+        option("topic", OptionKind::Text, "", "the same, in the words of Kafka and Pub/Sub"),
+        option("model", OptionKind::Text, "\"response\"", "what a message is: response, payload, plugin or ecs"),
+        option(
+            "publish_archive",
+            OptionKind::Bool,
+            publish_archive,
+            "instead of documents, a task for a source archiver for each payload and archiver: {\"ARCHIVER\": {…}}",
+        ),
+    ]
+}
 
 /// The connector's entries in the registry: one, and stoQ's names for it.
-pub(crate) fn registrations() -> [ConnectorRegistration; 4] {
-    [
-        ("queue", "Publishes responses to a queue or topic of somebody else's"),
-        ("kafka", "The same as queue, to a topic of Kafka"),
-        ("pubsub", "The same as queue, to a topic of Google Pub/Sub"),
-        ("rabbitmq", "The same as queue, to an exchange or queue of RabbitMQ"),
-    ]
-    .map(|(name, description)| ConnectorRegistration {
-        info: PluginInfo {
-            name,
-            description,
-            kinds: &[PluginKind::Connector],
-            options: OPTIONS,
-            required_workers: &[],
-        },
+pub(crate) fn registrations() -> [ConnectorRegistration; 5] {
+    let registration = |(name, description, options, build)| ConnectorRegistration {
+        info: PluginInfo { name, description, kinds: &[PluginKind::Connector], options, required_workers: &[] },
         build,
-    })
+    };
+    let ours: (&'static [OptionInfo], Build) = (&OPTIONS, build);
+    [
+        ("queue", "Publishes responses to a queue or topic of somebody else's", ours.0, ours.1),
+        ("kafka", "The same as queue, to a topic of Kafka", ours.0, ours.1),
+        ("kafka-queue", "The same as kafka, with stoQ's default: what archivers said", &STOQ_OPTIONS, build_stoq),
+        ("pubsub", "The same as queue, to a topic of Google Pub/Sub", ours.0, ours.1),
+        ("rabbitmq", "The same as queue, to an exchange or queue of RabbitMQ", ours.0, ours.1),
+    ]
+    .map(registration)
 }
 
 #[derive(Deserialize)]
@@ -78,8 +84,7 @@ struct Config {
     topic: String,
     #[serde(default = "model")]
     model: Model,
-    #[serde(default)]
-    publish_archive: bool,
+    publish_archive: Option<bool>,
 }
 
 fn model() -> Model {
@@ -87,6 +92,18 @@ fn model() -> Model {
 }
 
 fn build(options: &Map<String, Value>, context: &Context) -> Result<Arc<dyn Connector>, BuildError> {
+    publisher(options, context, false)
+}
+
+fn build_stoq(options: &Map<String, Value>, context: &Context) -> Result<Arc<dyn Connector>, BuildError> {
+    publisher(options, context, true)
+}
+
+fn publisher(
+    options: &Map<String, Value>,
+    context: &Context,
+    archived: bool,
+) -> Result<Arc<dyn Connector>, BuildError> {
     let config: Config = config_of(options)?;
     if config.broker.is_empty() {
         return Err(BuildError("`broker` is missing: name one that is configured as [queues.NAME.KIND]".to_owned()));
@@ -97,7 +114,8 @@ fn build(options: &Map<String, Value>, context: &Context) -> Result<Arc<dyn Conn
         _ => return Err(BuildError("`queue` and `topic` are both set: leave one out".to_owned())),
     };
     let queue = context.queues.queue(&config.broker, name)?;
-    let content = if config.publish_archive { Content::Archived } else { Content::Documents(config.model) };
+    let content =
+        if config.publish_archive.unwrap_or(archived) { Content::Archived } else { Content::Documents(config.model) };
     Ok(Arc::new(Publisher { place: format!("{name} on broker {}", config.broker), queue, content }))
 }
 
@@ -190,9 +208,18 @@ impl Connector for Publisher {
         match missing {
             None => Ok(()),
             Some(part) => {
-                let text = format!("there is no {}, which {} needs: its owner has to make it", part.what, self.place);
+                let text = format!("there is no {}, which {} needs: {OWNER}", part.what, self.place);
                 Err(Fault::new(FaultKind::Misconfigured, text))
             }
         }
+    }
+
+    /// Says what is there, and makes nothing: it is somebody else's.
+    async fn setup(&self, _make: bool) -> Result<Vec<Part>, Fault> {
+        let told = |part: Part| match part.state {
+            PartState::Missing => Part { state: PartState::Different(format!("it is not there: {OWNER}")), ..part },
+            _ => part,
+        };
+        Ok(self.queue.inspect(&[]).await?.into_iter().map(told).collect())
     }
 }

@@ -110,8 +110,13 @@ async fn what_the_broker_says_of_itself_is_passed_on() {
         connector.check().await.unwrap();
     }
     let script = Arc::new(Script { missing: true, ..Script::default() });
-    let fault = connector(&script, json!({})).unwrap().check().await.unwrap_err();
+    let connector = connector(&script, json!({})).unwrap();
+    let fault = connector.check().await.unwrap_err();
     assert!(fault.kind == FaultKind::Misconfigured && fault.context.contains("topic t"), "{fault}");
+    for make in [false, true] {
+        let parts = connector.setup(make).await.unwrap();
+        assert!(matches!(&parts[0].state, PartState::Different(why) if why.contains("owner")), "{parts:?}");
+    }
 }
 
 #[tokio::test]
@@ -127,6 +132,28 @@ async fn tasks_for_archivers_are_as_stoq_wrote_them() {
     } });
     assert_eq!(serde_json::from_slice::<Value>(&message.body).unwrap(), expected);
     assert_eq!(message.header(MODEL), Some("archive"));
+}
+
+#[tokio::test]
+async fn under_stoqs_own_name_its_default_holds() {
+    let build = |name: &str, more: Value| {
+        let script = Arc::new(Script { most: 2_000, ..Script::default() });
+        let context = Context { name: "out".to_owned(), queues: Arc::new(One(Arc::clone(&script))) };
+        let registration = registrations().into_iter().find(|one| one.info.name == name).unwrap();
+        let mut options = json!({ "broker": "main", "topic": "out" });
+        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        (script, (registration.build)(options.as_object().unwrap(), &context).unwrap())
+    };
+    for (name, more, model) in [
+        ("kafka-queue", json!({}), "archive"),
+        ("kafka-queue", json!({ "publish_archive": false }), "response"),
+        ("kafka", json!({}), "response"),
+        ("kafka", json!({ "publish_archive": true }), "archive"),
+    ] {
+        let (script, connector) = build(name, more);
+        assert_eq!(connector.deliver(&[item(1, 0)]).await.unwrap(), [Verdict::Delivered]);
+        assert_eq!(script.published.lock()[0].header(MODEL), Some(model), "{name}");
+    }
 }
 
 #[test]

@@ -37,10 +37,11 @@ const OPTIONS: &[OptionInfo] = &[
 ];
 
 /// The archiver's entries in the registry: one, and stoQ's names for it.
-pub(crate) fn registrations() -> [ArchiverRegistration; 4] {
+pub(crate) fn registrations() -> [ArchiverRegistration; 5] {
     [
         ("queue", "Publishes payloads to a queue or topic of somebody else's"),
         ("kafka", "The same as queue, to a topic of Kafka"),
+        ("kafka-queue", "The same as kafka, under stoQ's name"),
         ("pubsub", "The same as queue, to a topic of Google Pub/Sub"),
         ("rabbitmq", "The same as queue, to an exchange or queue of RabbitMQ"),
     ]
