@@ -5,6 +5,7 @@
 
 mod common;
 mod secure;
+mod suite;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
