@@ -1,154 +1,148 @@
 //! Documents a second into a real server, through the connector and by a bare loop of the same requests.
 //!
-//! Both send the same documents with the same number of requests at a time, in turns, each into an index of its own that
-//! the same template covers. What is compared is therefore what making documents, judging answers and keeping count cost.
+//! What the bare loop posts is what it saw of the connector: the same bytes, compressed already, in the same requests, and
+//! as many of them at a time. Each turn of each side fills an empty index of the same name. What is compared is
+//! therefore what making and compressing documents, judging answers and keeping count cost.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark talks to a person, and stops at a surprise")]
 
-use std::io::Write as _;
+#[path = "common/mod.rs"]
+mod common;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use common::{BATCH, PAYLOADS, batches, connector, cpu, median, watched};
+use futures::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 use stoq_api::plugin::{Connector, Item, Verdict};
-use stoq_connectors::model::Model;
-use stoq_testkit::NoQueues;
+use stoq_testkit::front::HttpFront;
 use stoq_testkit::services::{Search, SearchOptions};
-use uuid::Uuid;
 
-/// Payloads in one response.
-const PAYLOADS: usize = 25;
-/// Responses in one batch, which is one request.
-const BATCH: usize = 100;
 /// Batches in one turn.
 const BATCHES: usize = 12;
-/// Turns of each side; the first is not counted.
-const TURNS: usize = 6;
-/// Requests at a time, as the frame has them by default.
+/// Documents in one turn.
+const DOCUMENTS: usize = BATCHES * BATCH * PAYLOADS;
+/// Turns of each side; the first ones are not counted, as the server compiles what runs hot.
+const TURNS: usize = 12;
+const WARM: usize = 3;
+/// Turns in a row while memory is looked at.
+const LONG: usize = 4;
+/// Batches at a time, as the frame has them by default, and requests, since each batch is one.
 const AT_ONCE: usize = 2;
+const INDEX: &str = "bench-2026.01";
 
-fn uuid(kind: &str, number: usize) -> String {
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{kind}{number}").as_bytes()).to_string()
+struct Bench {
+    search: Search,
+    batches: Vec<Vec<Item>>,
+    bodies: Vec<Bytes>,
+    gzip: bool,
 }
 
-fn response(number: usize) -> Item {
-    let payload = |payload: usize| {
-        let place = number * PAYLOADS + payload;
-        let hash = format!("{place:064x}");
-        json!({
-            "size": 1000 + payload, "payload_id": uuid("payload", place),
-            "payload_meta": {
-                "should_archive": true, "should_scan": true, "dispatch_to": [],
-                "extra_data": { "filename": format!("file-{payload}.exe") },
-            },
-            "plugins_run": { "workers": ["hash", "pe", "yara"], "archivers": [] }, "extracted_from": [], "extracted_by": [],
-            "workers": {
-                "hash": { "sha256": hash, "md5": &hash[..32] },
-                "pe": { "sections": [{ "name": ".text", "entropy": 6.5 }, { "name": format!(".{payload}"), "entropy": 1.5 }] },
-                "yara": { "matches": [{ "rule": "Loader", "tags": ["apt"], "meta": {}, "strings": [[0, "$a", "MZ"]] }] },
-            },
-            "archivers": {}, "sha256": hash, "depth": 0, "runs": [], "not_run": [], "findings": [],
-        })
-    };
-    let scan_id = uuid("scan", number);
-    let whole = json!({
-        "results": (0..PAYLOADS).map(payload).collect::<Vec<_>>(),
-        "request_meta": { "archive_payloads": true, "source": "mail", "extra_data": {} }, "errors": [],
-        "time": "2026-01-02T03:04:05.678901", "decorators": {}, "scan_id": scan_id, "complete": true, "findings": [],
-        "engine": { "version": "0.1.0", "rulesets": {} },
-    });
-    Item { id: scan_id, json: whole.to_string().into() }
-}
-
-fn connector(url: &str, index: &str) -> Arc<dyn Connector> {
-    let registry = stoq_connectors::registry();
-    let registration = registry.iter().find(|one| one.info.name == "elasticsearch").unwrap();
-    let context = stoq_connectors::Context { name: "out".to_owned(), queues: Arc::new(NoQueues) };
-    let options = json!({ "nodes": [url], "index": index, "replicas": 0, "max_request": 64 << 20 });
-    (registration.build)(options.as_object().unwrap(), &context).unwrap()
-}
-
-/// The request of one batch, as it goes out.
-fn body(items: &[Item], index: &str) -> Bytes {
-    let mut packed = GzEncoder::new(Vec::new(), Compression::new(1));
-    for document in items.iter().flat_map(|item| Model::Payload.documents(item).unwrap()) {
-        let document = document.unwrap();
-        writeln!(packed, r#"{{"create":{{"_index":"{index}","_id":"{}"}}}}"#, document.id).unwrap();
-        packed.write_all(&document.json).unwrap();
-        packed.write_all(b"\n").unwrap();
+impl Bench {
+    async fn new(search: Search, gzip: bool) -> Self {
+        let mut bench = Self { search, batches: batches(BATCHES), bodies: Vec::new(), gzip };
+        let port = bench.search.port();
+        let front = HttpFront::start(Some(([127, 0, 0, 1], port).into())).await;
+        let out = bench.connector(&front.url());
+        out.setup(true).await.unwrap();
+        bench.deliver(&*out).await;
+        let posted = front.seen().into_iter().filter(|one| one.target.starts_with("/_bulk"));
+        bench.bodies = posted.map(|one| one.body).collect();
+        bench
     }
-    packed.finish().unwrap().into()
-}
 
-async fn bare(url: &str, bodies: Vec<Bytes>) -> Duration {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let started = Instant::now();
-    let sent = stream::iter(bodies).map(Ok::<_, reqwest::Error>).try_for_each_concurrent(AT_ONCE, |body| {
-        let request = client.post(format!("{url}/_bulk?filter_path=errors")).header("content-encoding", "gzip");
-        let request = request.header("content-type", "application/x-ndjson").body(body);
-        async {
-            let answer: Value = serde_json::from_slice(&request.send().await?.bytes().await?).unwrap();
-            assert_eq!(answer["errors"], false);
-            Ok(())
+    fn connector(&self, url: &str) -> Arc<dyn Connector> {
+        let options = json!({ "nodes": [url], "index": "bench-%Y.%m", "replicas": 0, "gzip": self.gzip });
+        connector("elasticsearch", &options)
+    }
+
+    /// An index without a document, settled after what went before.
+    async fn empty(&self) {
+        let (status, _) = self.search.ask("DELETE", &format!("/{INDEX}"), "").await;
+        assert!(status == 200 || status == 404);
+        let (status, _) = self.search.ask("PUT", &format!("/{INDEX}"), "").await;
+        assert_eq!(status, 200);
+    }
+
+    /// Checks that all came, and gives the documents a second.
+    async fn rate(&self, started: Instant) -> f64 {
+        let took = started.elapsed();
+        self.search.ask("POST", &format!("/{INDEX}/_refresh"), "").await;
+        let (_, answer) = self.search.ask("GET", &format!("/{INDEX}/_count"), "").await;
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["count"], DOCUMENTS, "each document is there");
+        DOCUMENTS as f64 / took.as_secs_f64()
+    }
+
+    async fn deliver(&self, out: &dyn Connector) -> f64 {
+        self.empty().await;
+        let started = Instant::now();
+        stream::iter(&self.batches)
+            .for_each_concurrent(AT_ONCE, |batch| async {
+                assert!(out.deliver(batch).await.unwrap().iter().all(|verdict| *verdict == Verdict::Delivered));
+            })
+            .await;
+        self.rate(started).await
+    }
+
+    async fn bare(&self) -> f64 {
+        self.empty().await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let target = format!("{}/_bulk?filter_path=errors", self.search.url());
+        let started = Instant::now();
+        stream::iter(&self.bodies)
+            .for_each_concurrent(AT_ONCE, |body| async {
+                let request = client.post(&target).header("content-type", "application/x-ndjson").body(body.clone());
+                let request = if self.gzip { request.header("content-encoding", "gzip") } else { request };
+                let answer = request.send().await.unwrap().bytes().await.unwrap();
+                let answer: Value = serde_json::from_slice(&answer).unwrap();
+                assert_eq!(answer["errors"], false);
+            })
+            .await;
+        self.rate(started).await
+    }
+
+    async fn run(&self) {
+        let bytes: usize = self.bodies.iter().map(Bytes::len).sum();
+        println!("gzip {}: {} requests of {} KB", self.gzip, self.bodies.len(), bytes / self.bodies.len() / 1000);
+        println!("turn  bare docs/s  connector docs/s  ratio  connector's CPU us/doc");
+        let out = self.connector(&self.search.url());
+        let (mut ratios, mut rates) = (Vec::new(), Vec::new());
+        for turn in 0..TURNS {
+            // Whoever comes second finds a busier server: take turns at that, too.
+            let before = if turn % 2 == 0 { Some(self.bare().await) } else { None };
+            let spent = cpu();
+            let ours = self.deliver(&*out).await;
+            let spent = (cpu() - spent).as_secs_f64() * 1e6 / DOCUMENTS as f64;
+            let bare = match before {
+                Some(bare) => bare,
+                None => self.bare().await,
+            };
+            println!("{turn:4}  {bare:11.0}  {ours:16.0}  {:5.2}  {spent:6.1}", ours / bare);
+            if turn >= WARM {
+                ratios.push(ours / bare);
+                rates.push(ours);
+            }
         }
-    });
-    sent.await.unwrap();
-    started.elapsed()
-}
-
-async fn ours(out: &dyn Connector, batches: &[Vec<Item>]) -> Duration {
-    let started = Instant::now();
-    stream::iter(batches)
-        .for_each_concurrent(AT_ONCE, |batch| async {
-            assert!(out.deliver(batch).await.unwrap().iter().all(|verdict| *verdict == Verdict::Delivered));
-        })
-        .await;
-    started.elapsed()
-}
-
-fn resident() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim().to_owned()
+        println!("median: {:.0} documents/s, ratio {:.2}", median(rates), median(ratios));
+        for turns in [1, LONG] {
+            let long = async {
+                for _ in 0..turns {
+                    self.deliver(&*out).await;
+                }
+            };
+            let ((), most) = watched(long).await;
+            println!("{:7} documents: {:.1} MB resident at most", turns * DOCUMENTS, most as f64 / 1e3);
+        }
+    }
 }
 
 #[tokio::main]
 async fn main() {
-    let open = std::env::args().any(|word| word == "opensearch");
+    let says = |word: &str| std::env::args().any(|one| one == word);
     let options = SearchOptions { fast: true, ..SearchOptions::default() };
-    let search = if open { Search::opensearch(options).await } else { Search::elasticsearch(options).await };
-    let url = search.url();
-    connector(&url, "bench-setup").setup(true).await.unwrap();
-    let batches: Vec<Vec<Item>> =
-        (0..BATCHES).map(|batch| (batch * BATCH..(batch + 1) * BATCH).map(response).collect()).collect();
-    let documents = (BATCHES * BATCH * PAYLOADS) as f64;
-    let (mut ratios, mut rates) = (Vec::new(), Vec::new());
-    println!("turn  bare docs/s  connector docs/s  ratio  resident");
-    for turn in 0..TURNS {
-        let names = [format!("bench-setup-bare-{turn}"), format!("bench-setup-ours-{turn}")];
-        for name in &names {
-            connector(&url, name).setup(true).await.unwrap();
-        }
-        let bodies = batches.iter().map(|batch| body(batch, &names[0])).collect();
-        let out = connector(&url, &names[1]);
-        // Whoever comes second finds a busier server: take turns at that, too.
-        let (bare, ours) = if turn % 2 == 0 {
-            let bare = bare(&url, bodies).await;
-            (bare, ours(&*out, &batches).await)
-        } else {
-            let ours = ours(&*out, &batches).await;
-            (bare(&url, bodies).await, ours)
-        };
-        let (bare, ours) = (documents / bare.as_secs_f64(), documents / ours.as_secs_f64());
-        println!("{turn:4}  {bare:11.0}  {ours:16.0}  {:5.2}  {}", ours / bare, resident());
-        if turn > 0 {
-            ratios.push(ours / bare);
-            rates.push(ours);
-        }
-    }
-    ratios.sort_by(f64::total_cmp);
-    rates.sort_by(f64::total_cmp);
-    println!("median: {:.0} documents/s, ratio {:.2}", rates[rates.len() / 2], ratios[ratios.len() / 2]);
+    let search =
+        if says("opensearch") { Search::opensearch(options).await } else { Search::elasticsearch(options).await };
+    Bench::new(search, !says("plain")).await.run().await;
 }

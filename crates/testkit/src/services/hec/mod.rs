@@ -228,9 +228,9 @@ impl HecServer {
         self.shared.state.lock().indexers.iter().map(Indexer::waiting).sum()
     }
 
-    /// Empties the indexes, so that long runs do not fill the memory.
-    pub fn clear(&self) {
-        self.shared.state.lock().indexers.iter_mut().for_each(|i| i.indexed.clear());
+    /// Empties the indexes, so that long runs do not fill the memory. Gives how many events there were.
+    pub fn clear(&self) -> usize {
+        self.shared.state.lock().indexers.iter_mut().map(|i| std::mem::take(&mut i.indexed).len()).sum()
     }
 
     /// Channels that are known.
