@@ -6,11 +6,12 @@
 mod fleet;
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
 use stoq_testkit::services::Process;
+use stoq_testkit::services::hec::{HecServer, Options, Token};
 
 use crate::fleet::{Fleet, Kind, ends_well, stops_well};
 use crate::support::{files, stoq, text, until};
@@ -72,6 +73,8 @@ async fn one_that_is_away_holds_up_only_itself_and_catches_up() {
     until("the sink that works has everything", || fleet.response_count() == FILES);
     let chosen = FILES / 10;
     until("the one with conditions has its share", || scans(&dir.join("choosy")).len() == chosen);
+    // Whatever the machine's speed: they are done, and it has not one.
+    assert!(dir.join("slow").is_file(), "the sink that is away has nothing while the others have everything");
     until("the one that is behind falls back on the store", || spilled(&fleet, "slow") >= 5);
 
     // Nothing of it is lost by clean-ups, and other connectors get none of it again.
@@ -125,6 +128,91 @@ async fn what_was_put_aside_is_replayed_by_hand() {
     assert!(unknown.err.contains("no connector is called"), "{}", unknown.err);
     stops_well("the worker", worker).await;
     stops_well("the connector", connector).await;
+}
+
+/// How often each scan stands in the files of the connector `log`, and in the index of `siem`.
+fn lines(dir: &Path) -> BTreeMap<String, usize> {
+    let mut lines = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.path().is_file()) {
+        for line in std::fs::read_to_string(entry.path()).unwrap().lines() {
+            let response: Value = serde_json::from_str(line).unwrap();
+            *lines.entry(response["scan_id"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+    lines
+}
+
+fn events(server: &HecServer) -> BTreeMap<String, usize> {
+    let mut events = BTreeMap::new();
+    for event in server.indexed() {
+        *events.entry(event.fields["stoq_scan_id"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    events
+}
+
+/// What an event collector finds too large is dead for it alone. The other sink keeps every copy that it is given, so one
+/// that came to it by mistake, at the first time or at the replay, would show.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_refuses_never_reaches_the_other() {
+    /// More than the response of a text, less than that of an archive.
+    const MOST: usize = 16 << 10;
+    let mut small = Options::new(vec![Token::new("ours", true)]);
+    small.max_content_length = MOST;
+    let small = HecServer::start(small).await;
+    let mut fleet = Fleet::start(Kind::RabbitMq, |_| String::new()).await;
+    let dir = fleet.path("");
+    let more = format!(
+        "[connectors.log.files]\ndirectory = \"{}\"\nname = \"{{seq}}.jsonl\"\n\n[connectors.siem.splunk]\nurls = [\"{}\"]\n\
+         token = \"ours\"\nmodel = \"response\"\nack_poll = \"50 ms\"\n",
+        text(&dir.join("log")),
+        small.url()
+    );
+    let configuration = std::fs::read_to_string(fleet.configuration()).unwrap();
+    std::fs::write(fleet.configuration(), configuration + &more).unwrap();
+    fleet.command(&["setup"]).expect(0);
+    let worker = fleet.role("worker", &["--slots", "1"]);
+    let connector = fleet.role("connector", &[]);
+    scan_all(&mut fleet, 0, FILES).await;
+    until("everything has its verdict", || fleet.response_count() == FILES && fleet.is_idle());
+    stops_well("the connector", connector).await;
+
+    let archives: BTreeSet<String> = fleet
+        .responses()
+        .iter()
+        .filter(|response| name_of(response).ends_with(".zip"))
+        .map(|response| response["scan_id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(archives.len(), FILES / 10);
+    let all = scans(&dir.join("out"));
+    let once = |scans: &BTreeSet<String>| scans.iter().map(|scan| (scan.clone(), 1)).collect::<BTreeMap<_, _>>();
+    assert_eq!(lines(&dir.join("log")), once(&all), "the other one has each document once");
+    let texts: BTreeSet<String> = all.difference(&archives).cloned().collect();
+    assert_eq!(events(&small), once(&texts), "what is beside a refused one is delivered");
+    let letters = fleet.command(&["dead", "list", "--json"]).expect(0).responses();
+    for letter in &letters {
+        let (connector, reason) = (&letter["from"], letter["reason"].as_str().unwrap());
+        assert!(connector == "siem" && reason.contains("larger than a request may be"), "{letter}");
+    }
+    let dead: Vec<String> = letters.iter().map(|letter| letter["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((dead.len(), dead.into_iter().collect::<BTreeSet<_>>()), (archives.len(), archives.clone()));
+
+    // Once the sink takes them they are replayed, to it alone.
+    let large = HecServer::start(Options::new(vec![Token::new("ours", true)])).await;
+    let urls = format!("connectors.siem.splunk.urls={}", large.url());
+    let mut connector = fleet.role("connector", &["--set", &urls]);
+    for letter in &letters {
+        fleet.command(&["dead", "replay", letter["name"].as_str().unwrap()]).expect(0);
+    }
+    until("the archives are there", || {
+        assert!(connector.exited().is_none(), "{}", connector.log());
+        events(&large).len() == archives.len() && fleet.is_idle()
+    });
+    stops_well("the connector", connector).await;
+    stops_well("the worker", worker).await;
+    assert_eq!(events(&large), once(&archives));
+    assert_eq!(lines(&dir.join("log")), once(&all), "a replay is for who refused");
+    assert_eq!(fleet.response_count(), FILES);
+    assert!(fleet.command(&["dead", "list", "--json"]).expect(0).out.is_empty());
 }
 
 /// Killed in the middle of deliveries, twenty times.
