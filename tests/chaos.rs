@@ -42,6 +42,9 @@ const STORE_AWAY: Duration = Duration::from_secs(12);
 const FORGOTTEN: Duration = Duration::from_secs(1);
 /// Until a scan is given up as partial: only those that the ledger forgot something of may come to that.
 const MAX_TIME: Duration = Duration::from_secs(300);
+/// How long a worker holds what it cannot go on with, and so for how long a sweeper watches before it ends a scan as partial:
+/// longer than any fault here lasts.
+const HOLD: &str = "fleet.hold_max=60 s";
 /// Faults in a row of which one is each of the rare ones, and all others are kills of a role.
 const CARDS: u64 = 9;
 /// Messages of the intake published at a time.
@@ -263,7 +266,7 @@ async fn feed(intake: Arc<dyn Queue>, roots: Arc<Roots>, time: Duration) -> Vec<
 }
 
 fn rig_start(fleet: &mut Fleet, role: &str) -> Process {
-    let more: &[&str] = if role == "worker" { &["--slots", "1"] } else { &[] };
+    let more: &[&str] = if role == "worker" { &["--slots", "1", "--set", HOLD] } else { &[] };
     fleet.role(role, more)
 }
 

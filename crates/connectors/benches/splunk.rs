@@ -175,15 +175,13 @@ impl Bench {
                 let channel = channels.lock().pop().unwrap_or_else(Uuid::new_v4);
                 let answer = post("/services/collector/event", channel, body.clone(), true).await;
                 assert_eq!(answer["code"], 0);
-                while self.acknowledge {
+                let number = &answer["ackId"];
+                let mut open = self.acknowledge;
+                while open {
                     sleep(FIRST_QUESTION).await;
-                    let number = &answer["ackId"];
                     let question = Bytes::from(format!("{{\"acks\":[{number}]}}"));
-                    if post("/services/collector/ack", channel, question, false).await["acks"][number.to_string()]
-                        == true
-                    {
-                        break;
-                    }
+                    let told = post("/services/collector/ack", channel, question, false).await;
+                    open = told["acks"][number.to_string()] != true;
                 }
                 channels.lock().push(channel);
             })

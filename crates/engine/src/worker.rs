@@ -80,7 +80,8 @@ impl Worker {
                 let in_work = self.around.seen.note(lane, &delivery);
                 let worker = self.clone();
                 tracker.spawn(async move {
-                    worker.handle(lane, delivery).await;
+                    // What a payload goes through is larger than the stack of a task that only waits for it should be.
+                    Box::pin(worker.handle(lane, delivery)).await;
                     drop(in_work);
                     drop(place);
                     worker.settled.notify_waiters();

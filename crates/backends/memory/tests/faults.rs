@@ -92,10 +92,10 @@ async fn one_plan_counts_over_ledger_and_store() {
     objects.put(&key, &b"x".to_vec().into()).await.unwrap();
     let scan = fresh_scan();
     let (head, done) = (head(scan, &[1], Budgets::default()), outcome(PayloadId::root(scan, 0), 1));
-    let lost = faulty.settle(scan, Some(&head), &done, Timestamp(1)).await.unwrap_err();
+    let lost = faulty.settle(scan, Some(&head), &done, &[], Timestamp(1)).await.unwrap_err();
     assert!(lost.is_transient());
     assert!(ledger.frozen(scan).await.unwrap().is_some(), "it was done; only the answer is lost");
-    assert_eq!(faulty.settle(scan, Some(&head), &done, Timestamp(1)).await.unwrap(), Settled::Frozen);
+    assert_eq!(faulty.settle(scan, Some(&head), &done, &[], Timestamp(1)).await.unwrap(), Settled::Frozen);
     assert_eq!(plan.log(), ["store.put", "ledger.settle", "ledger.settle"]);
     assert_eq!(store.days().await.unwrap(), [20260102]);
 }

@@ -134,8 +134,8 @@ impl Told {
             let root = PayloadId::root(*scan, 0);
             let again = ledger.admit(*scan, None, root, &[child(*scan, "c", 1)], NOW).await.unwrap();
             assert!(matches!(again, Admitted::Open(_) | Admitted::Frozen), "{again:?}");
-            ledger.settle(*scan, Some(&head), &outcome(root, 1), NOW).await.unwrap();
-            let settled = ledger.settle(*scan, None, &outcome(child(*scan, "c", 1).id, 2), NOW).await.unwrap();
+            ledger.settle(*scan, Some(&head), &outcome(root, 1), &[], NOW).await.unwrap();
+            let settled = ledger.settle(*scan, None, &outcome(child(*scan, "c", 1).id, 2), &[], NOW).await.unwrap();
             assert_eq!(settled, Settled::Frozen, "what was admitted can be finished");
         }
         drop((deliveries, there));

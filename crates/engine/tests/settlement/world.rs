@@ -69,7 +69,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::with_roots(|name| MemoryQueue::new(name)).await
+        Self::with_roots(MemoryQueue::new).await
     }
 
     /// With lanes of roots that `queue` makes of their names.

@@ -94,12 +94,11 @@ fn items(message: &Message) -> usize {
     message.header("items").map_or(1, |items| items.parse().unwrap())
 }
 
+/// Bytes of messages, and how many payloads they stand for.
+type Measure = Box<dyn Fn(&[Delivery]) -> (usize, usize) + Send>;
+
 /// Moves messages on: whatever is ready goes out as one, confirmed, and is then acknowledged. Many are under way at once.
-async fn hop(
-    mut from: Box<dyn Deliveries>,
-    to: Arc<dyn Queue>,
-    measure: Box<dyn Fn(&[Delivery]) -> (usize, usize) + Send>,
-) {
+async fn hop(mut from: Box<dyn Deliveries>, to: Arc<dyn Queue>, measure: Measure) {
     let mut under_way = FuturesUnordered::new();
     let mut taken: Vec<Delivery> = Vec::new();
     loop {

@@ -132,7 +132,7 @@ impl Rig {
         args.extend(more);
         let process = Process::spawn(command("sh", &args), &log);
         let begun = Instant::now();
-        while !address(&process.log()).is_some_and(|at| metrics(at).is_some()) {
+        while address(&process.log()).is_none_or(|at| metrics(at).is_none()) {
             assert!(begun.elapsed() < PATIENCE, "{role} does not start:\n{}", process.log());
             tokio::time::sleep(LOOK).await;
         }
