@@ -80,10 +80,20 @@ impl Assembly {
             (a.payload_id, &a.plugin_name, &a.error).cmp(&(b.payload_id, &b.plugin_name, &b.error))
         });
         let mut findings = Vec::new();
+        let mut missing = scan.missing;
         if scan.completeness == Completeness::Partial {
-            findings.push(out_of_time(&scan.head, scan.missing.len()));
-            errors.extend(scan.missing.iter().map(|id| missing_error(*id)).collect::<std::collections::BTreeSet<_>>());
+            findings.push(out_of_time(&scan.head, missing.len()));
+        } else {
+            // What a ledger says of completeness is worth no more than its memory: a payload that another one names, and
+            // of which there is nothing, was not scanned.
+            missing = places.iter().map(|place| place.id).filter(|id| !outcomes.contains_key(id)).collect();
+            if !missing.is_empty() {
+                tracing::error!(scan = %scan.scan_id, count = missing.len(), "the ledger calls a scan complete that is not");
+                findings.push(forgotten(missing.len()));
+            }
         }
+        let complete = scan.completeness == Completeness::Complete && missing.is_empty();
+        errors.extend(missing.iter().map(|id| missing_error(*id)).collect::<std::collections::BTreeSet<_>>());
         let frame = Response {
             results: Vec::new(),
             time: scan.head.first_seen.iso(),
@@ -91,7 +101,7 @@ impl Assembly {
             errors,
             decorators: Named::default(),
             scan_id: scan.scan_id,
-            complete: scan.completeness == Completeness::Complete,
+            complete,
             findings,
             engine: engine.clone(),
             tenant: scan.head.tenant,
@@ -166,6 +176,10 @@ fn out_of_time(head: &ScanHead, missing: usize) -> Finding {
         head.budgets.max_seconds
     );
     Finding::new(FindingKind::TimeLimit, detail)
+}
+
+fn forgotten(missing: usize) -> Finding {
+    Finding::new(FindingKind::Missing, format!("{missing} of the scan's payloads were lost with a part of the ledger"))
 }
 
 fn missing_error(id: PayloadId) -> ErrorEntry {

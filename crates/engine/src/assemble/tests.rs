@@ -112,6 +112,16 @@ fn a_partial_scan_names_what_is_missing() {
 }
 
 #[test]
+fn a_scan_without_all_outcomes_is_never_called_complete() {
+    let mut outcomes = tree();
+    outcomes.retain(|o| o.payload_id != child_id(b"c"));
+    let response = Assembly::new(frozen(outcomes, vec![]), &EngineInfo::default()).unwrap().response().unwrap();
+    assert!(!response.complete);
+    assert_eq!(response.findings[0].kind, FindingKind::Missing);
+    assert_eq!(response.errors.iter().filter(|e| e.payload_id == Some(child_id(b"c"))).count(), 1);
+}
+
+#[test]
 fn runs_are_in_order_and_results_follow_them() {
     let run = |plugin: &str, round| Run {
         plugin: plugin.into(),
