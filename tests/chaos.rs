@@ -24,7 +24,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use stoq_api::queue::{Message, Queue};
-use stoq_testkit::services::{Process, Proxy, VersityGw, process_at};
+use stoq_testkit::services::{Process, Proxy, VersityGw, client_of};
 
 use crate::fleet::{Bucket, Fleet, Kind, intake_of, stops_well};
 use crate::support::files::{self, Random};
@@ -165,9 +165,9 @@ async fn trap(bucket: &Bucket) -> (Proxy, Arc<AtomicUsize>) {
     bucket.server.make_bucket("kept");
     let killed = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&killed);
-    let line = Proxy::mined(bucket.server.service.port(0), POISON, move |peer| {
+    let line = Proxy::mined(bucket.server.service.port(0), POISON, move |ends| {
         // Whoever is not there any more was killed by others.
-        if let Some(worker) = process_at(peer) {
+        if let Some(worker) = client_of(ends) {
             let sent = std::process::Command::new("kill").args(["-s", "KILL", &worker.to_string()]).status();
             count.fetch_add(usize::from(sent.is_ok_and(|status| status.success())), Ordering::Relaxed);
         }

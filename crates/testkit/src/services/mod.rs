@@ -34,7 +34,7 @@ pub use cached::cached;
 pub use gcs::GcsServer;
 pub use kafka::{Kafka, KafkaOptions};
 pub use past::Moment;
-pub use peer::process_at;
+pub use peer::{Ends, client_of};
 pub use port::Port;
 pub use process::Process;
 pub use proxy::Proxy;

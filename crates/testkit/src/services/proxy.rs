@@ -9,6 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::peer::Ends;
+
 /// What one read takes at most.
 const CHUNK: usize = 64 << 10;
 /// What an HTTP server says that cannot just now.
@@ -36,7 +38,7 @@ struct State {
 /// What must not pass, and who is told of it.
 struct Mine {
     needle: Vec<u8>,
-    tread: Box<dyn Fn(SocketAddr) + Send + Sync>,
+    tread: Box<dyn Fn(Ends) + Send + Sync>,
 }
 
 /// Forwards TCP connections to a server until told otherwise. Dropping it resets what is open.
@@ -55,11 +57,12 @@ impl Proxy {
         Self::open(port, None).await
     }
 
-    /// The same, but a client that sends `needle` gets no further: `tread` is told where it is, and the connection is reset.
+    /// The same, but a client that sends `needle` gets no further: `tread` is told of which
+    /// connection, and that is reset.
     ///
     /// # Panics
     /// There is no free port.
-    pub async fn mined(port: u16, needle: &[u8], tread: impl Fn(SocketAddr) + Send + Sync + 'static) -> Self {
+    pub async fn mined(port: u16, needle: &[u8], tread: impl Fn(Ends) + Send + Sync + 'static) -> Self {
         Self::open(port, Some(Arc::new(Mine { needle: needle.to_vec(), tread: Box::new(tread) }))).await
     }
 
@@ -120,7 +123,9 @@ async fn listen(listener: TcpListener, target: SocketAddr, mut state: watch::Rec
                         open.spawn(turn_away(client));
                     }
                     Line::Up | Line::Stalled => {
-                        open.spawn(forward(client, target, state.clone(), mine.clone().map(|mine| (mine, from))));
+                        let ends = client.local_addr().map(|own| Ends { client: from, own });
+                        let mine = mine.clone().zip(ends.ok());
+                        open.spawn(forward(client, target, state.clone(), mine));
                     }
                 }
             }
@@ -149,7 +154,7 @@ async fn forward(
     mut client: TcpStream,
     target: SocketAddr,
     mut state: watch::Receiver<State>,
-    mine: Option<(Arc<Mine>, SocketAddr)>,
+    mine: Option<(Arc<Mine>, Ends)>,
 ) {
     let resets = state.borrow().resets;
     let Ok(mut server) = TcpStream::connect(target).await else { return reset(&client) };
@@ -179,7 +184,7 @@ async fn copy(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut state: watch::Receiver<State>,
-    mine: Option<(Arc<Mine>, SocketAddr)>,
+    mine: Option<(Arc<Mine>, Ends)>,
 ) -> Result<(), Trodden> {
     let mut buffer = vec![0; CHUNK];
     let mut seen = Vec::new();
