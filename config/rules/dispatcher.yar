@@ -16,6 +16,12 @@ rule archive_to_decompress
         (uint32be(0) == 0xfd377a58 and uint16be(4) == 0x5a00) or
         uint32be(0) == 0x28b52ffd or
         (uint32be(0) == 0x377abcaf and uint16be(4) == 0x271c) or
+        // RAR from 1.5 on, and before; cabinet; ar
+        (uint32be(0) == 0x52617221 and uint16be(4) == 0x1a07) or uint32be(0) == 0x52457e5e or
+        (uint32be(0) == 0x4d534346 and uint32be(4) == 0) or
+        (uint32be(0) == 0x213c6172 and uint32be(4) == 0x63683e0a) or
+        // LHA: a method such as -lh5- behind two bytes
+        (uint8(2) == 0x2d and (uint16be(3) == 0x6c68 or uint16be(3) == 0x6c7a) and uint8(6) == 0x2d) or
         // LZMA without a container: its usual properties, and a size that is unknown or below a terabyte
         (uint8(0) == 0x5d and uint16(1) == 0 and ((uint32(5) == 0xffffffff and uint32(9) == 0xffffffff) or uint32(9) < 0x100)) or
         // tar, by the mark in its first header
