@@ -104,6 +104,10 @@ impl Sink {
         let mut sink = Self { scans: BTreeMap::new(), partial: 0, times: Vec::new() };
         for entry in std::fs::read_dir(dir).unwrap() {
             let entry = entry.unwrap();
+            // A connector that was killed leaves what it was writing under another name.
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
             let response: Value = serde_json::from_slice(&std::fs::read(entry.path()).unwrap()).unwrap();
             let name = name_of(&response);
             let n: usize = name.strip_suffix(".zip").unwrap().parse().unwrap();
