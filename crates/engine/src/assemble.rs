@@ -131,16 +131,24 @@ impl Assembly {
         let mut separator = "";
         for payload in self.by_ref() {
             out.write_all(separator.as_bytes()).map_err(unwritten)?;
-            serde_json::to_writer(&mut *out, &payload?).map_err(unwritten)?;
+            serde_json::to_writer(&mut *out, &payload?).map_err(unwritable)?;
             separator = ",";
         }
-        let frame = serde_json::to_vec(&self.frame).map_err(unwritten)?;
+        let frame = serde_json::to_vec(&self.frame).map_err(unwritable)?;
         out.write_all(frame.strip_prefix(HEAD.as_bytes()).unwrap_or_default()).map_err(unwritten)
     }
 }
 
-fn unwritten(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Fault {
+fn unwritten(error: std::io::Error) -> Fault {
     Fault::because(FaultKind::Unavailable, "a response cannot be written", error)
+}
+
+/// Why a response was not written as JSON: trying again only helps where its place was at fault.
+pub(crate) fn unwritable(error: serde_json::Error) -> Fault {
+    if error.is_io() {
+        return unwritten(error.into());
+    }
+    Fault::because(FaultKind::Refused, "a response cannot be written as JSON", error)
 }
 
 impl Iterator for Assembly {

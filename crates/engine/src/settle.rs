@@ -19,7 +19,7 @@ use stoq_runtime::metrics::{ErrorKind, Role};
 use stoq_runtime::trace::TRACEPARENT;
 
 use self::children::Children;
-use crate::assemble::Assembly;
+use crate::assemble::{self, Assembly};
 use crate::examine::Examined;
 use crate::lanes;
 use crate::surroundings::Surroundings;
@@ -153,8 +153,7 @@ async fn respond(around: &Surroundings, frozen: FrozenScan) -> Result<Ready, Fau
         // Decorators see the response as a whole.
         let mut response = beside(around, frozen, Assembly::response).await?;
         decorate(around, &mut response).await;
-        let unwritable = |e| Fault::because(FaultKind::Refused, "a response cannot be written as JSON", e);
-        serde_json::to_vec(&response).map_err(unwritable)?
+        serde_json::to_vec(&response).map_err(assemble::unwritable)?
     };
     Ok(Ready { item: Item { id, json: Bytes::from(json) }, source, complete, trace })
 }
