@@ -5,7 +5,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use std::{fs, io};
+
+use tokio::time::{Instant, sleep};
 
 use super::{Authority, Identity, Place, Service, cached, http};
 
@@ -19,6 +22,11 @@ const JAVAS: &str = "/usr/lib/jvm";
 const HTTP: usize = 0;
 const TRANSPORT: usize = 1;
 const PORTS: usize = 2;
+/// The longest that the shards of an index take to start on a busy machine, and the pause between two looks.
+const SHARDS_START: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_millis(50);
+/// What a node answers while no shard of an index can be asked.
+const UNAVAILABLE: u16 = 503;
 /// Of the user `elastic`, who may do anything, and of the user `writer`, who may create documents in `stoq-*`: a hash of
 /// [`Search::PASSWORD`] by bcrypt.
 const HASH: &str = "$2a$10$/.PP/7pxyX1PYESJG7vKauHL95/fbO2Xz60azj3hwidOV3QcS6LQq";
@@ -116,14 +124,21 @@ impl Search {
         self.node.start().await;
     }
 
-    /// One request without security; gives the status and the body.
+    /// One request without security; gives the status and the body. Asked again while the node answers 503, as it does of an
+    /// index whose shards have yet to start.
     ///
     /// # Panics
     /// The node is away.
     pub async fn ask(&self, method: &str, target: &str, body: &str) -> (u16, String) {
         let headers = [("content-type", "application/json".to_owned())];
-        let (status, body) = http::ask_with(self.port(), method, target, &headers, body.as_bytes()).await.unwrap();
-        (status, String::from_utf8_lossy(&body).into_owned())
+        let end = Instant::now() + SHARDS_START;
+        loop {
+            let (status, body) = http::ask_with(self.port(), method, target, &headers, body.as_bytes()).await.unwrap();
+            if status != UNAVAILABLE || Instant::now() > end {
+                return (status, String::from_utf8_lossy(&body).into_owned());
+            }
+            sleep(AGAIN).await;
+        }
     }
 }
 
