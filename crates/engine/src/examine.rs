@@ -61,13 +61,12 @@ pub struct Hints {
 pub async fn examine(around: &Surroundings, fetches: Vec<Fetch>) -> Result<Vec<(Task, Examined)>, Fault> {
     let off = around.breaker.off();
     let (deep, wanted): (Vec<bool>, Vec<Header>) = fetches.iter().map(|f| (too_deep(&f.task), header(f, &off))).unzip();
-    let mut items = Vec::with_capacity(fetches.len());
-    for ((fetch, header), deep) in fetches.iter().zip(&wanted).zip(&deep) {
-        if !deep && worth_a_visit(header) {
-            items.push(item(fetch, header));
-        }
-    }
-    let mut answers = run(around, items).await?.into_iter();
+    let visits = || {
+        let all = fetches.iter().zip(&wanted).zip(&deep);
+        let visited = all.filter(|((_, header), deep)| !**deep && worth_a_visit(header));
+        visited.map(|((fetch, header), _)| item(fetch, header)).collect()
+    };
+    let mut answers = run(around, visits).await?.into_iter();
     let mut done = Vec::with_capacity(fetches.len());
     let mut open = Vec::new();
     for ((fetch, header), deep) in fetches.into_iter().zip(wanted).zip(deep) {
@@ -77,7 +76,7 @@ pub async fn examine(around: &Surroundings, fetches: Vec<Fetch>) -> Result<Vec<(
         let pending = pending.filter(|pending| !pending.is_nothing());
         if pending.is_none() && !is_archived(around, &fetch.task, &merged.outcome) {
             // Most payloads end here, and none of them is worth a future of its own.
-            done.push(Some((fetch.task, merged.finish())));
+            done.push(Some((fetch.task, finish(around, &header, merged))));
         } else {
             open.push(go_on(around, fetch, header, merged, pending));
             done.push(None);
@@ -88,14 +87,15 @@ pub async fn examine(around: &Surroundings, fetches: Vec<Fetch>) -> Result<Vec<(
     Ok(done.into_iter().filter_map(|done| done.or_else(|| later.next())).collect())
 }
 
-/// Runs items in slots, and again while it is the surroundings that fail.
-async fn run(around: &Surroundings, items: Vec<JobItem>) -> Result<Vec<Answer>, Fault> {
-    if items.is_empty() {
-        return Ok(Vec::new());
-    }
+/// Runs items in slots, made anew for each try, and again while it is the surroundings that fail.
+async fn run(around: &Surroundings, items: impl Fn() -> Vec<JobItem>) -> Result<Vec<Answer>, Fault> {
     around
         .patiently("run a slot", || async {
-            let answers = around.runner.run(items.clone()).await;
+            let items = items();
+            if items.is_empty() {
+                return Ok(Vec::new());
+            }
+            let answers = around.runner.run(items).await;
             let mut stops = answers.iter().flat_map(|answer| &answer.stopped);
             match stops.find(|stopped| stopped.reason == StopReason::Unavailable) {
                 Some(stopped) => Err(Fault::new(FaultKind::Unavailable, stopped.detail.clone())),
@@ -170,10 +170,17 @@ async fn go_on(
         header.wanted = merged.take_external(task, asked);
         if looked_at || !state.deferred.is_empty() || !header.wanted.is_empty() {
             header.state = Some(merged.state(state));
-            let answer = run(around, vec![item(&fetch, &header)]).await?.into_iter().next();
+            let answer = run(around, || vec![item(&fetch, &header)]).await?.into_iter().next();
             pending = answer.and_then(|answer| merged.take(around, answer, &fetch.remaining, task));
         }
     }
+    let mut examined = finish(around, &header, merged);
+    archive(around, task, &fetch.content, &mut examined.outcome).await;
+    Ok((fetch.task, examined))
+}
+
+/// Every plugin has had its say: what each did is counted.
+fn finish(around: &Surroundings, header: &Header, merged: Merged) -> Examined {
     let mut examined = merged.finish();
     around.meters.ran(&examined.outcome.runs);
     // What was left out because of this worker's breakers may run elsewhere or later.
@@ -181,8 +188,7 @@ async fn go_on(
     for run in &examined.outcome.runs {
         around.breaker.saw(&run.plugin, matches!(run.status, RunStatus::TimedOut | RunStatus::Killed));
     }
-    archive(around, task, &fetch.content, &mut examined.outcome).await;
-    Ok((fetch.task, examined))
+    examined
 }
 
 fn is_archived(around: &Surroundings, task: &Task, outcome: &Outcome) -> bool {

@@ -71,6 +71,15 @@ async fn nothing_goes_wrong() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_plugins_did_is_counted() {
+    expected(b"leaf").await;
+    // Other tests of this process count as well, so there is no telling how much.
+    let rendered = stoq_runtime::metrics::render();
+    let counted = |line: &&str| line.starts_with("stoq_out_total{") && line.contains("name=\"open\"");
+    assert!(rendered.lines().any(|line| counted(&line)), "{rendered}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fault_or_crash_at_every_operation_changes_nothing_in_the_end() {
     for content in [TREE, b"leaf"] {
         let expected = expected(content).await;
