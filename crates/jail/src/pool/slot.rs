@@ -1,21 +1,21 @@
 //! One slot as its supervisor sees it.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IoSlice, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::net::SendFlags;
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 use stoq_runtime::metrics;
 
 use super::collect::{Collector, Refusal};
 use super::watch::Watch;
 use crate::job::{Answer, Limits, StopReason, Stopped};
 use crate::protocol::reply::{Decoder, Reply};
-use crate::protocol::request::{self, Body, Outgoing};
+use crate::protocol::request::{Body, Outgoing, Request};
 use crate::sandbox::Applied;
 use crate::server::send_with;
 use crate::spawn::{End, Forked, Process};
@@ -37,7 +37,7 @@ pub(super) struct Slot {
     notes: File,
     process: Process,
     decoder: Decoder,
-    request: Vec<u8>,
+    request: Request,
     /// Payloads that it has seen.
     pub(super) payloads: u32,
     idle_cpu: Option<Duration>,
@@ -83,7 +83,7 @@ impl Slot {
         let Forked { socket, hints, notes, process } = forked;
         let decoder = Decoder::new(limits.report);
         let mut slot =
-            Self { socket, hints, notes, process, decoder, request: Vec::new(), payloads: 0, idle_cpu: None };
+            Self { socket, hints, notes, process, decoder, request: Request::default(), payloads: 0, idle_cpu: None };
         let tick = Watch::interval(limits);
         let timeouts =
             slot.socket.set_read_timeout(Some(tick)).and_then(|()| slot.socket.set_write_timeout(Some(tick)));
@@ -129,7 +129,7 @@ impl Slot {
         careful: bool,
         terms: &Terms<'_>,
     ) -> Result<(Self, Vec<Answer>), Death> {
-        request::encode(items, careful, &mut self.request);
+        self.request.lay_out(items, careful);
         let mut watch = Watch::new(terms.limits, items);
         let mut collector = Collector::new(items, terms.spool_dir);
         match self.exchange(items, &mut watch, &mut collector, terms) {
@@ -181,20 +181,22 @@ impl Slot {
             Body::File(sealed) => Some(&sealed.file),
             Body::Inline(_) => None,
         });
-        let mut sent = 0;
-        if let Some(file) = file {
+        let request = std::mem::take(&mut self.request);
+        let mut parts = request.parts(items);
+        let mut rest = &mut parts[..];
+        if let (Some(file), Some(first)) = (file, rest.first()) {
             // With the length only, so that the file surely comes with the first bytes.
-            send_with(&self.socket, &self.request[..4], &[file.as_fd()]).map_err(|_| Cause::Closed)?;
-            sent = 4;
+            send_with(&self.socket, &first[..4], &[file.as_fd()]).map_err(|_| Cause::Closed)?;
+            IoSlice::advance_slices(&mut rest, 4);
         }
-        while sent < self.request.len() {
-            match rustix::net::send(&self.socket, &self.request[sent..], SendFlags::NOSIGNAL) {
-                Ok(n) => sent += n,
+        while !rest.is_empty() {
+            match rustix::net::sendmsg(&self.socket, rest, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL) {
+                Ok(n) => IoSlice::advance_slices(&mut rest, n),
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => self.tick(watch, terms)?,
                 Err(_) => return Err(Cause::Closed),
             }
         }
-        self.request.shrink_to(1 << 20);
+        self.request = request;
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Requests: batches of items, written by the supervisor and read by a slot.
 
+use std::io::IoSlice;
 use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -10,6 +11,8 @@ use crate::memfd::Sealed;
 
 /// Greatest request: an item's largest header and content, or a batch of small ones.
 const MAX_REQUEST: usize = 64 << 20;
+/// Room that is kept for the next request.
+const KEPT: usize = 1 << 20;
 /// Fixed part of an item.
 const ITEM: usize = 4 + 1 + 8 + 8 + 8 + 8 + 2;
 
@@ -49,35 +52,72 @@ pub(crate) enum Place {
     File { offset: u64, len: u64 },
 }
 
-/// Writes a batch, length included, into `out`, replacing what was there. A `careful` slot says in its replies, too,
-/// which plugin starts.
-pub(crate) fn encode(items: &[Outgoing], careful: bool, out: &mut Vec<u8>) {
-    out.clear();
-    out.put_u32_le(0);
-    out.put_u8(u8::from(careful));
-    out.put_u16_le(items.len() as u16);
-    for item in items {
-        out.put_u32_le(item.header.len() as u32);
-        let (kind, offset, len) = match &item.body {
-            Body::Inline(bytes) => (0, 0, bytes.len() as u64),
-            Body::File(sealed) => (1, sealed.offset, sealed.len),
-        };
-        out.put_u8(kind);
-        out.put_u64_le(offset);
-        out.put_u64_le(len);
-        out.put_u64_le(item.remaining.children);
-        out.put_u64_le(item.remaining.bytes);
-        out.put_u16_le(item.excluded.len() as u16);
-        for plugin in &item.excluded {
-            out.put_u16_le(*plugin);
+/// A batch ready to be sent, length included. Contents stay where they are: they are nearly all of it, and copying them
+/// together first would cost as much as sending them.
+#[derive(Default)]
+pub(crate) struct Request {
+    /// Everything but the contents.
+    heads: Vec<u8>,
+    /// Where in `heads` each item's content belongs.
+    cuts: Vec<usize>,
+}
+
+impl Request {
+    /// Lays out `items` in place of what was there. A `careful` slot says in its replies, too, which plugin starts.
+    pub(crate) fn lay_out(&mut self, items: &[Outgoing], careful: bool) {
+        let Self { heads: out, cuts } = self;
+        out.clear();
+        out.shrink_to(KEPT);
+        cuts.clear();
+        let mut contents = 0;
+        out.put_u32_le(0);
+        out.put_u8(u8::from(careful));
+        out.put_u16_le(items.len() as u16);
+        for item in items {
+            out.put_u32_le(item.header.len() as u32);
+            let (kind, offset, len) = match &item.body {
+                Body::Inline(bytes) => (0, 0, bytes.len() as u64),
+                Body::File(sealed) => (1, sealed.offset, sealed.len),
+            };
+            out.put_u8(kind);
+            out.put_u64_le(offset);
+            out.put_u64_le(len);
+            out.put_u64_le(item.remaining.children);
+            out.put_u64_le(item.remaining.bytes);
+            out.put_u16_le(item.excluded.len() as u16);
+            for plugin in &item.excluded {
+                out.put_u16_le(*plugin);
+            }
+            out.put_slice(&item.header);
+            cuts.push(out.len());
+            contents += item.inline().len();
         }
-        out.put_slice(&item.header);
-        if let Body::Inline(bytes) = &item.body {
-            out.put_slice(bytes);
+        let len = (out.len() - 4 + contents) as u32;
+        out[..4].copy_from_slice(&len.to_le_bytes());
+    }
+
+    /// The bytes of the same `items` that were laid out, in order.
+    pub(crate) fn parts<'a>(&'a self, items: &'a [Outgoing]) -> Vec<IoSlice<'a>> {
+        let mut parts = Vec::with_capacity(items.len() * 2 + 1);
+        let mut start = 0;
+        for (item, end) in items.iter().zip(&self.cuts) {
+            parts.push(IoSlice::new(&self.heads[start..*end]));
+            parts.push(IoSlice::new(item.inline()));
+            start = *end;
+        }
+        parts.push(IoSlice::new(&self.heads[start..]));
+        parts
+    }
+}
+
+impl Outgoing {
+    /// The content that is sent along.
+    fn inline(&self) -> &[u8] {
+        match &self.body {
+            Body::Inline(bytes) => bytes,
+            Body::File(_) => &[],
         }
     }
-    let len = (out.len() - 4) as u32;
-    out[..4].copy_from_slice(&len.to_le_bytes());
 }
 
 /// The length of the request that follows these four bytes; `None` if it is out of bounds.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use stoq_api::scanner::Remaining;
 
 use super::reply::{Decoder, Reply, append_data};
-use super::request::{Body, Outgoing, Place, decode, encode, length};
+use super::request::{Body, Outgoing, Place, Request, decode, length};
 use super::{MAX_DATA, MAX_META};
 
 const MAX_REPORT: usize = 100_000;
@@ -140,8 +140,9 @@ proptest! {
 
     #[test]
     fn requests_round_trip_and_cut_ones_are_refused(items in proptest::collection::vec(outgoing(), 0..5), cut in 1_usize..20) {
-        let mut out = Vec::new();
-        encode(&items, cut > 9, &mut out);
+        let mut laid_out = Request::default();
+        laid_out.lay_out(&items, cut > 9);
+        let out: Vec<u8> = laid_out.parts(&items).iter().flat_map(|part| part.to_vec()).collect();
         let (prefix, request) = out.split_first_chunk::<4>().unwrap();
         prop_assert_eq!(length(*prefix), Some(request.len()));
         let (careful, back) = decode(request).unwrap();
