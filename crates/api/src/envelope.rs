@@ -40,6 +40,8 @@ pub const MAX_INLINE: usize = 64 << 20;
 pub const MAX_TASKS: usize = 1024;
 
 const MAGIC: &[u8; 4] = b"STQ1";
+/// Room for a usual header. One that is larger makes the whole message move, so this is more than most need.
+const USUAL_HEADER: usize = 1_500;
 
 /// One decoded frame.
 #[derive(Debug)]
@@ -86,7 +88,7 @@ pub fn encode(tasks: &[Task]) -> Result<Bytes, EnvelopeError> {
     if tasks.len() > MAX_TASKS {
         return Err(EnvelopeError::TooLarge("tasks"));
     }
-    let mut out = BytesMut::with_capacity(tasks.iter().map(|t| PRELUDE + 700 + t.inline.len()).sum());
+    let mut out = BytesMut::with_capacity(tasks.iter().map(|t| PRELUDE + USUAL_HEADER + t.inline.len()).sum());
     let mut before: Option<&Task> = None;
     for task in tasks {
         let said = before.replace(task).is_some_and(|before| same_scan(before, task));
@@ -178,9 +180,7 @@ fn read_task(
                 return Err(EnvelopeError::Header("missing field `scan`, and no frame before says it".into()));
             };
             let task = header.task(scan);
-            if has_deep_metadata(&task) {
-                return Err(EnvelopeError::Header(format!("its metadata is nested deeper than {MAX_NESTING}")));
-            }
+            check(&task)?;
             Ok(task)
         }
         newer => Err(EnvelopeError::Newer(newer)),
@@ -192,6 +192,17 @@ pub(crate) fn header_alone(header: &[u8]) -> Option<Task> {
     let mut header: header::In = serde_json::from_slice(header).ok()?;
     let scan = header.scan.take()?;
     Some(header.task(Arc::new(scan)))
+}
+
+/// What [`decode`] asks of a task beyond its form, for one that never was a message.
+///
+/// # Errors
+/// Its metadata is nested too deep.
+pub fn check(task: &Task) -> Result<(), EnvelopeError> {
+    if has_deep_metadata(task) {
+        return Err(EnvelopeError::Header(format!("its metadata is nested deeper than {MAX_NESTING}")));
+    }
+    Ok(())
 }
 
 fn has_deep_metadata(task: &Task) -> bool {

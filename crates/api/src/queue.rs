@@ -3,6 +3,8 @@
 //! One [`Queue`] is one lane or one intake. What it does *not* do is as important: no delays, no dead-lettering, no attempt
 //! counting. Those are decided by our own code, so that they are the same on every broker.
 
+use std::any::Any;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -93,6 +95,19 @@ impl Message {
     }
 }
 
+/// What a message says, as its publisher has it. A queue in memory hands it on as it is, so that nothing is written and
+/// read between two roles of one process; any other queue carries the message that it can be written as.
+pub trait Parcel: Any + Send + Sync {
+    /// The message that says the same.
+    ///
+    /// # Errors
+    /// It cannot be written; asking again does not help.
+    fn write(&self) -> Result<Message, Fault>;
+
+    /// About how many bytes of memory it holds.
+    fn size(&self) -> usize;
+}
+
 /// How much a subscriber may hold without a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefetch {
@@ -135,6 +150,15 @@ pub trait Queue: Send + Sync {
     /// [`crate::FaultKind::Refused`] if nothing subscribes, or a message is larger than the broker takes.
     async fn publish(&self, messages: Vec<Message>) -> Result<(), Fault>;
 
+    /// Publishes all parcels, each as one message. A queue that never leaves this process may deliver them as they are.
+    ///
+    /// # Errors
+    /// As for `publish`, and those of [`Parcel::write`].
+    async fn publish_parcels(&self, parcels: Vec<Arc<dyn Parcel>>) -> Result<(), Fault> {
+        let messages = parcels.iter().map(|parcel| parcel.write()).collect::<Result<_, _>>()?;
+        self.publish(messages).await
+    }
+
     /// Starts to receive. Several subscribers of one subscription share its messages.
     ///
     /// # Errors
@@ -161,8 +185,10 @@ pub trait Deliveries: Send {
 
 /// A message with the right to settle it. Dropping it without a verdict gives it back.
 pub struct Delivery {
-    /// The message.
+    /// The message; empty if there is a parcel.
     pub message: Message,
+    /// What was published in place of a message, where the queue kept it as it was.
+    pub parcel: Option<Arc<dyn Parcel>>,
     /// Known to be delivered for the first time. `false` means "maybe not".
     pub first: bool,
     /// When it was published, where the queue knows.
@@ -184,7 +210,30 @@ pub trait Settle: Send + Sync {
 impl Delivery {
     /// A delivery that `settle` settles.
     pub fn new(message: Message, first: bool, published: Option<Timestamp>, settle: Box<dyn Settle>) -> Self {
-        Self { message, first, published, settle: Some(settle) }
+        Self { message, parcel: None, first, published, settle: Some(settle) }
+    }
+
+    /// The same with a parcel in place of the message.
+    #[must_use]
+    pub fn with_parcel(self, parcel: Option<Arc<dyn Parcel>>) -> Self {
+        Self { parcel, ..self }
+    }
+
+    /// The message, written if it came as a parcel.
+    ///
+    /// # Errors
+    /// Those of [`Parcel::write`].
+    pub fn written(&self) -> Result<Cow<'_, Message>, Fault> {
+        match &self.parcel {
+            Some(parcel) => parcel.write().map(Cow::Owned),
+            None => Ok(Cow::Borrowed(&self.message)),
+        }
+    }
+
+    /// The parcel, if there is one of that kind.
+    pub fn parcel<P: Parcel>(&self) -> Option<&P> {
+        let parcel: &dyn Any = self.parcel.as_deref()?;
+        parcel.downcast_ref()
     }
 
     /// Removes the message for good. An error means that it may come again.

@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use time::macros::format_description;
 
 /// Microseconds since 1970-01-01T00:00:00 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,8 +32,10 @@ impl Timestamp {
 
     /// `2026-01-02T03:04:05.678901`: ISO 8601 without zone, always UTC, always six digits of microseconds.
     pub fn iso(self) -> String {
-        let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]");
-        self.date_time().format(&format).unwrap_or_default()
+        let at = self.date_time();
+        let (date, (hour, minute, second, micros)) = (at.date(), at.to_hms_micro());
+        let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}")
     }
 
     /// `20260102`, the day under which the store keeps what belongs to a scan first seen at this time.

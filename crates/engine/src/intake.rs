@@ -172,10 +172,10 @@ impl Intake {
             tasks.extend(new);
             takens.push((taken, span));
         }
-        let messages = lanes::pack(&tasks)?;
+        let parcels = lanes::pack(tasks);
         // A full or absent lane stops the intake for as long as it lasts: that is how overload reaches the source.
         let lane = &self.links.lanes.of(self.settings.tenant.as_deref()).roots;
-        self.links.insistently("publish tasks", stop, || lane.publish(messages.clone())).await?;
+        self.links.insistently("publish tasks", stop, || lane.publish_parcels(parcels.clone())).await?;
         for (taken, span) in takens {
             taken.taken().await?;
             drop(span);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use stoq_api::queue::{Delivery, Depth, Message, Queue};
+use stoq_api::queue::{Delivery, Depth, Message, Parcel, Queue};
 use stoq_api::{EnvelopeError, Fault, FaultKind, Task, Timestamp, envelope};
 
 /// Subscription that workers share on the task lanes.
@@ -27,6 +27,8 @@ pub const BATCH_ITEMS: usize = 16;
 pub const BATCH_BYTES: usize = 1 << 20;
 /// A task with more inline bytes than this travels alone.
 pub const ALONE_BYTES: usize = 64 << 10;
+/// About what a task holds beside its inline bytes.
+const TASK_BYTES: usize = 1 << 10;
 
 /// The queues between the roles.
 #[derive(Clone)]
@@ -294,36 +296,59 @@ impl Seen {
     }
 }
 
-/// Packs tasks into messages, in order.
-///
-/// # Errors
-/// A task cannot be encoded; see [`EnvelopeError`].
-pub fn pack(tasks: &[Task]) -> Result<Vec<Message>, Fault> {
-    let mut messages = Vec::new();
-    let mut start = 0;
-    while start < tasks.len() {
-        let mut end = start + 1;
-        let mut bytes = tasks[start].inline.len();
-        if bytes <= ALONE_BYTES {
-            while end < tasks.len()
-                && end - start < BATCH_ITEMS
-                && tasks[end].inline.len() <= ALONE_BYTES
-                && bytes + tasks[end].inline.len() <= BATCH_BYTES
-            {
-                bytes += tasks[end].inline.len();
-                end += 1;
+/// Tasks that travel together, as long as they are in one process.
+pub struct Tasks(Vec<Task>);
+
+impl Tasks {
+    /// The tasks; never none.
+    pub fn get(&self) -> &[Task] {
+        &self.0
+    }
+
+    /// What the message is called that they can be written as.
+    pub fn id(&self) -> String {
+        self.0.first().map(|task| task.payload_id.to_string()).unwrap_or_default()
+    }
+}
+
+impl Parcel for Tasks {
+    fn write(&self) -> Result<Message, Fault> {
+        message(&self.0)
+    }
+
+    fn size(&self) -> usize {
+        self.0.iter().map(|task| TASK_BYTES + task.inline.len()).sum()
+    }
+}
+
+/// Packs tasks for a lane, in order.
+pub fn pack(tasks: Vec<Task>) -> Vec<Arc<dyn Parcel>> {
+    let mut parcels: Vec<Tasks> = Vec::new();
+    let mut bytes = 0;
+    for task in tasks {
+        let len = task.inline.len();
+        let joins = |Tasks(together): &&mut Tasks| {
+            let alone = len > ALONE_BYTES || together.iter().any(|task| task.inline.len() > ALONE_BYTES);
+            !alone && together.len() < BATCH_ITEMS && bytes + len <= BATCH_BYTES
+        };
+        match parcels.last_mut().filter(joins) {
+            Some(Tasks(together)) => {
+                together.push(task);
+                bytes += len;
+            }
+            None => {
+                parcels.push(Tasks(vec![task]));
+                bytes = len;
             }
         }
-        messages.push(message(&tasks[start..end])?);
-        start = end;
     }
-    Ok(messages)
+    parcels.into_iter().map(|tasks| Arc::new(tasks) as Arc<dyn Parcel>).collect()
 }
 
 /// Takes a message apart: one message for each of its tasks, marked as perhaps started before.
 ///
 /// # Errors
-/// As for [`pack`].
+/// As for [`Parcel::write`].
 pub fn take_apart(tasks: &[Task]) -> Result<Vec<Message>, Fault> {
     singles(tasks, AGAIN)
 }
@@ -331,7 +356,7 @@ pub fn take_apart(tasks: &[Task]) -> Result<Vec<Message>, Fault> {
 /// Messages, one for each task, that make a scan anew which the ledger has lost.
 ///
 /// # Errors
-/// As for [`pack`].
+/// As for [`Parcel::write`].
 pub fn make_anew(tasks: &[Task]) -> Result<Vec<Message>, Fault> {
     singles(tasks, ANEW)
 }
@@ -356,3 +381,6 @@ fn message(tasks: &[Task]) -> Result<Message, Fault> {
 fn unencodable(error: EnvelopeError) -> Fault {
     Fault::because(FaultKind::Refused, "a task cannot be put into a message", error)
 }
+
+#[cfg(test)]
+mod tests;

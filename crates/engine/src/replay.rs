@@ -118,8 +118,8 @@ pub async fn replay(links: &Links, letter: &Letter) -> Result<(), Fault> {
             // A message holds tasks of one tenant, unless a foreign hand wrote it.
             for tasks in tasks.chunk_by(|a, b| a.scan.tenant == b.scan.tenant) {
                 let lane = &links.lanes.of(tasks[0].scan.tenant.as_deref()).roots;
-                let messages = lanes::pack(tasks)?;
-                links.patiently("publish a replay", || lane.publish(messages.clone())).await?;
+                let parcels = lanes::pack(tasks.to_vec());
+                links.patiently("publish a replay", || lane.publish_parcels(parcels.clone())).await?;
             }
             Ok(())
         }

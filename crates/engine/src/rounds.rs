@@ -130,7 +130,7 @@ impl Visit<'_> {
         self.wanted.retain(|worker, _| !settled.iter().any(|n| n.plugin == *worker));
         let Resolution { mut ready, deferred, not_run, errors } = resolve(
             &Usable { rounds: self.rounds, header: self.header },
-            &self.wanted,
+            std::mem::take(&mut self.wanted),
             &self.done,
             self.rounds.plan.max_required_depth,
         );

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stoq_api::queue::{Delivery, Message};
+use stoq_api::envelope::Envelope;
+use stoq_api::queue::Delivery;
 use stoq_api::scanner::Remaining;
 use stoq_api::{EnvelopeError, Fault, FaultKind, Location, Outcome, PayloadId, Task, Timestamp, envelope};
 use stoq_runtime::metrics::{self, Component, ErrorKind, Role};
@@ -17,7 +18,7 @@ use crate::dead::{self, DeadKind};
 use crate::examine::{self, Examined, Fetch};
 use crate::feed::Feed;
 use crate::fetch::{Fetched, fetch};
-use crate::lanes::{self, AGAIN, ANEW, Lane, TaskLane};
+use crate::lanes::{self, AGAIN, ANEW, Lane, TaskLane, Tasks};
 use crate::settle;
 use crate::surroundings::Surroundings;
 
@@ -105,7 +106,7 @@ impl Worker {
 
     /// One message from delivery to verdict. Whatever fails on the way leads to a message that is given back.
     async fn handle(&self, lane: Lane, delivery: Delivery) {
-        let id = delivery.message.id.clone();
+        let id = delivery.parcel::<Tasks>().map_or_else(|| delivery.message.id.clone(), Tasks::id);
         let in_hand = self.meters.of(lane).begin(1);
         let work = self.process(lane, &delivery);
         match keep_alive(&delivery, work).await {
@@ -133,9 +134,9 @@ impl Worker {
             let tenant = self.around.lanes.tenants()[lane.tenant].tenant.as_deref();
             metrics::redelivered(&lane.kind.name(tenant));
         }
-        let frames = match envelope::decode(&message.body) {
+        let frames = match frames(delivery) {
             Ok(frames) => frames,
-            Err(error) => return self.bury(&error.to_string(), message).await,
+            Err(error) => return self.bury(&error.to_string(), delivery).await,
         };
         // A probe: it was noted when it was taken, and that is all that it is for.
         if frames.is_empty() {
@@ -154,7 +155,7 @@ impl Worker {
                     tokio::time::sleep(AWAY).await;
                     return Err(Fault::new(FaultKind::Refused, text));
                 }
-                Err(error) => self.unreadable(frame.scan_id, frame.payload_id, &error, message).await?,
+                Err(error) => self.unreadable(frame.scan_id, frame.payload_id, &error, delivery).await?,
             }
         }
         if !first && tasks.len() > 1 {
@@ -170,14 +171,14 @@ impl Worker {
             Location::Remote(_) => None,
             _ => Some(fetch(&self.around, task).await?),
         };
-        self.again(tasks, fetched, message).await
+        self.again(tasks, fetched, delivery).await
     }
 
     /// Work that somebody may have died of before. Each attempt is counted until it is survived.
-    async fn again(&self, tasks: Vec<Task>, fetched: Option<Fetched>, message: &Message) -> Result<(), Fault> {
+    async fn again(&self, tasks: Vec<Task>, fetched: Option<Fetched>, delivery: &Delivery) -> Result<(), Fault> {
         let Some(task) = tasks.first().cloned() else { return Ok(()) };
         let mut attempts = Attempts::of(&self.around, &self.counted, &task);
-        let done = self.attempt(&mut attempts, tasks, &task, fetched, message).await;
+        let done = self.attempt(&mut attempts, tasks, &task, fetched, delivery).await;
         attempts.survived(&done).await;
         done
     }
@@ -188,7 +189,7 @@ impl Worker {
         tasks: Vec<Task>,
         task: &Task,
         fetched: Option<Fetched>,
-        message: &Message,
+        delivery: &Delivery,
     ) -> Result<(), Fault> {
         let most = self.around.settings.max_attempts;
         let alone = most.min(ATTEMPTS_ALONE);
@@ -204,7 +205,7 @@ impl Worker {
             0 => Ok(()),
             count if count <= alone => self.scan(tasks, false, fetched).await,
             _ => {
-                self.give_up(task, most, message).await?;
+                self.give_up(task, most, delivery).await?;
                 attempts.keep();
                 Ok(())
             }
@@ -282,7 +283,7 @@ impl Worker {
 
     /// Gives a payload up after `attempts`: its bytes are kept for people, a dead letter says why, and its scan goes on
     /// without it.
-    async fn give_up(&self, task: &Task, attempts: u32, message: &Message) -> Result<(), Fault> {
+    async fn give_up(&self, task: &Task, attempts: u32, delivery: &Delivery) -> Result<(), Fault> {
         // A place that a reference names may be away for good; the letter says where it was.
         let fetched = match fetch(&self.around, task).await {
             Err(_) if matches!(task.location, Location::Remote(_)) => None,
@@ -295,7 +296,7 @@ impl Worker {
         }
         let outcome = examine::given_up(task, attempts);
         let reason = outcome.findings.first().map(|f| f.detail.clone()).unwrap_or_default();
-        self.bury(&reason, message).await?;
+        self.bury(&reason, delivery).await?;
         settle::settle_barren(&self.around, task.clone(), outcome).await
     }
 
@@ -311,21 +312,35 @@ impl Worker {
         scan: stoq_api::ScanId,
         payload: PayloadId,
         error: &EnvelopeError,
-        message: &Message,
+        delivery: &Delivery,
     ) -> Result<(), Fault> {
-        self.bury(&error.to_string(), message).await?;
+        self.bury(&error.to_string(), delivery).await?;
         let mut outcome = Outcome::empty(payload, None, 0);
         outcome.errors.push(examine::error("", &format!("unable to read task: {error}"), payload));
         settle::unreadable(&self.around, scan, &outcome).await
     }
 
-    async fn bury(&self, reason: &str, message: &Message) -> Result<(), Fault> {
+    async fn bury(&self, reason: &str, delivery: &Delivery) -> Result<(), Fault> {
+        let message = delivery.written()?;
         self.around
             .patiently("write a dead letter", || {
-                dead::bury(&self.around.lanes, DeadKind::Task, "worker", reason, message)
+                dead::bury(&self.around.lanes, DeadKind::Task, "worker", reason, &message)
             })
             .await
     }
+}
+
+/// The tasks of a delivery, each with its ids: as their publisher had them where the lane kept them so.
+fn frames(delivery: &Delivery) -> Result<Vec<Envelope>, EnvelopeError> {
+    match delivery.parcel::<Tasks>() {
+        Some(tasks) => Ok(tasks.get().iter().map(frame).collect()),
+        None => envelope::decode(&delivery.message.body),
+    }
+}
+
+fn frame(task: &Task) -> Envelope {
+    let read = envelope::check(task).map(|()| Box::new(task.clone()));
+    Envelope { scan_id: task.scan_id, payload_id: task.payload_id, task: read }
 }
 
 fn span(task: &Task) -> Option<Span> {

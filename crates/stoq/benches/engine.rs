@@ -9,58 +9,76 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use md5::Digest as _;
-use serde_json::json;
+use serde_json::{Map, json};
 use stoq_api::plugin::{NotTold, Provider, Reference, Root, RootBytes, Taking};
 use stoq_api::queue::{Prefetch, Queue};
 use stoq_api::response::EngineInfo;
-use stoq_api::scanner::{Build, SourceFile};
-use stoq_api::{Budgets, Content, Fault, PayloadMeta, RequestMeta};
+use stoq_api::scanner::{Build, Context, Payload, Remaining, SourceFile};
+use stoq_api::{Budgets, Content, Fault, PayloadMeta, RequestMeta, Sha256};
 use stoq_engine::intake::{Intake, IntakeSettings};
 use stoq_engine::rules::Rules;
 use stoq_engine::{Lanes, Links, Plan, PlannedPlugin, Settings, Surroundings, TenantLanes, Worker, rounds};
 use stoq_jail::{Inline, Pool, PoolConfig, Runner, Sharing};
 use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
+use stoq_scanners::memory_sink::MemorySink;
 use tokio_util::sync::CancellationToken;
 
 const FILES: usize = 4_096;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
+/// Payloads that are scanned at the same time.
+const SLOTS: usize = 2;
 const RULES: &str = include_str!("../../scanners/benches/rules70.yar");
 
 fn build(config: &[u8]) -> Result<stoq_jail::Hello, String> {
     rounds::build(config, &stoq_scanners::registry())
 }
 
+/// `cargo bench … -- PART` measures one part only, for a profiler.
 fn main() {
     stoq_jail::enter_if_asked(build);
     let corpus = corpus();
     let bytes: usize = corpus.iter().map(Bytes::len).sum();
     println!("{} payloads, {:.1} MB, 70 rules, {ROUNDS} rounds", corpus.len(), bytes as f64 / 1e6);
-    let (mut bare, mut inline, mut jailed) = (Vec::new(), Vec::new(), Vec::new());
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let mut parts = vec![
+        Part::new("bare", bare_calls),
+        Part::new("plugins", plugins),
+        Part::new("off", |corpus| engine(corpus, false)),
+        Part::new("jailed", |corpus| engine(corpus, true)),
+    ];
+    parts.retain(|known| part.as_ref().is_none_or(|part| *part == known.name));
     for _ in 0..ROUNDS {
-        bare.push(cost(|| bare_calls(&corpus)));
-        let nothing = cost(|| engine(&[], false));
-        inline.push(cost(|| engine(&corpus, false)).saturating_sub(nothing));
-        let nothing = cost(|| engine(&[], true));
-        jailed.push(cost(|| engine(&corpus, true)).saturating_sub(nothing));
+        for Part { work, costs, .. } in &mut parts {
+            // Compiling rules and starting slots are no part of it.
+            let nothing = cost(|| work(&[]));
+            costs.push(cost(|| work(&corpus)).saturating_sub(nothing));
+        }
     }
-    let each = |time: Duration| time.as_secs_f64() * 1e6 / corpus.len() as f64;
-    let (bare, inline, jailed) = (median(bare), median(inline), median(jailed));
-    println!("bare calls       {:8.1} us a payload", each(bare));
-    println!(
-        "engine, no jail  {:8.1} us a payload  ratio {:.2}",
-        each(inline),
-        bare.as_secs_f64() / inline.as_secs_f64()
-    );
-    println!(
-        "engine, jailed   {:8.1} us a payload  ratio {:.2}",
-        each(jailed),
-        bare.as_secs_f64() / jailed.as_secs_f64()
-    );
+    let mut bare = None;
+    for Part { name, costs, .. } in parts {
+        let each = median(costs).as_secs_f64() * 1e6 / corpus.len() as f64;
+        let ratio = *bare.get_or_insert(each) / each;
+        println!("{name:8} {each:8.1} us a payload  ratio {ratio:.2}");
+    }
+}
+
+/// A way to do the work, and what it took each time.
+struct Part {
+    name: &'static str,
+    work: fn(&[Bytes]),
+    costs: Vec<Duration>,
+}
+
+impl Part {
+    fn new(name: &'static str, work: fn(&[Bytes])) -> Self {
+        Self { name, work, costs: Vec::new() }
+    }
 }
 
 fn median(mut all: Vec<Duration>) -> Duration {
@@ -76,26 +94,70 @@ fn cost(work: impl FnOnce()) -> Duration {
 }
 
 fn used() -> Duration {
-    let clock = |path: &str, fields: [usize; 4]| {
-        let text = std::fs::read_to_string(path).unwrap();
-        let fields_of: Vec<&str> = text.rsplit(") ").next().unwrap().split(' ').collect();
-        fields.iter().map(|at| fields_of[*at].parse::<u64>().unwrap()).sum::<u64>()
-    };
-    // utime, stime, cutime, cstime of proc_pid_stat(5), counted from the state behind the name; in hundredths of a second.
-    Duration::from_millis(clock("/proc/self/stat", [11, 12, 13, 14]) * 10)
+    let own = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = text.rsplit(") ").next().unwrap().split(' ').collect();
+    // cutime and cstime of proc_pid_stat(5), counted from the state behind the name; in hundredths of a second.
+    let children: u64 = [13, 14].iter().map(|at| fields[*at].parse::<u64>().unwrap()).sum();
+    Duration::new(u64::try_from(own.tv_sec).unwrap(), u32::try_from(own.tv_nsec).unwrap())
+        + Duration::from_millis(children * 10)
 }
 
+/// Has `work` done on as many threads as there are slots: cores that are all at work are slower than one alone.
+fn on_all_threads(corpus: &[Bytes], work: impl Fn(&[Bytes]) + Sync) {
+    std::thread::scope(|scope| {
+        for part in corpus.chunks(corpus.len().div_ceil(SLOTS).max(1)) {
+            scope.spawn(|| work(part));
+        }
+    });
+}
+
+/// The libraries that the plugins are made of, called in a loop.
 fn bare_calls(corpus: &[Bytes]) {
     let mut compiler = boreal::Compiler::new();
     compiler.add_rules_str(RULES).unwrap();
     let scanner = compiler.finalize();
-    for content in corpus {
-        black_box(sha2::Sha256::digest(content));
-        black_box(md5::Md5::digest(content));
-        black_box(sha1::Sha1::digest(content));
-        black_box(file_format::FileFormat::from_bytes(content));
-        black_box(scanner.scan_mem(content).unwrap().rules.len());
-    }
+    on_all_threads(corpus, |part| {
+        for content in part {
+            black_box(sha2::Sha256::digest(content));
+            black_box(md5::Md5::digest(content));
+            black_box(sha1::Sha1::digest(content));
+            black_box(file_format::FileFormat::from_bytes(content));
+            black_box(scanner.scan_mem(content).unwrap().rules.len());
+        }
+    });
+}
+
+/// The plugins themselves, called in a loop: they do more than those libraries, to tell texts apart above all.
+fn plugins(corpus: &[Bytes]) {
+    let registry = stoq_scanners::registry();
+    let planned = plan().plugins;
+    let scanner = |plugin: &PlannedPlugin| {
+        let registration = registry.iter().find(|known| known.info.name == plugin.name).unwrap();
+        (registration.build)(&plugin.build).unwrap().scanner.unwrap()
+    };
+    let scanners: Vec<_> = planned.iter().map(scanner).collect();
+    let (meta, request_meta, none) = (PayloadMeta::default(), RequestMeta::default(), Map::new());
+    let serial = AtomicU64::new(0);
+    on_all_threads(corpus, |part| {
+        let mut sink = MemorySink::new(Remaining { children: 0, bytes: 0 });
+        for content in part {
+            let payload = Payload {
+                serial: serial.fetch_add(1, Ordering::Relaxed),
+                content,
+                sha256: Some(Sha256::of(content)),
+                meta: &meta,
+                request_meta: &request_meta,
+                ancestors: &[],
+                dispatch_meta: &none,
+                results: &none,
+            };
+            for scanner in &scanners {
+                let mut cx = Context::new(&mut sink, None);
+                black_box(scanner.scan(&payload, &mut cx).unwrap().results);
+            }
+        }
+    });
 }
 
 fn engine(corpus: &[Bytes], jail: bool) {
@@ -103,9 +165,9 @@ fn engine(corpus: &[Bytes], jail: bool) {
     let plan = plan();
     let config = serde_json::to_vec(&plan).unwrap();
     let runner: Arc<dyn Runner> = if jail {
-        Arc::new(Pool::start(PoolConfig { slots: 2, ..PoolConfig::default() }, config.into()).unwrap())
+        Arc::new(Pool::start(PoolConfig { slots: SLOTS, ..PoolConfig::default() }, config.into()).unwrap())
     } else {
-        Arc::new(Inline::start(build, &config, 2, std::env::temp_dir(), &Sharing::default()).unwrap())
+        Arc::new(Inline::start(build, &config, SLOTS, std::env::temp_dir(), &Sharing::default()).unwrap())
     };
     runtime.block_on(run(corpus, &plan, runner));
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Part, Prefetch, Queue, Settle};
+use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Parcel, Part, Prefetch, Queue, Settle};
 use stoq_api::{Content, Fault, FaultKind, Timestamp};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -42,11 +42,35 @@ struct Lists {
 }
 
 struct Entry {
-    /// Without its body if that is in a file.
-    message: Message,
+    said: Said,
+    /// The message's body, if that is in a file.
     file: Option<Content>,
     first: bool,
     published: Timestamp,
+}
+
+/// What was published, in the form in which it came.
+#[derive(Clone)]
+enum Said {
+    Message(Message),
+    Parcel(Arc<dyn Parcel>),
+}
+
+impl Said {
+    /// What it holds in memory.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message(message) => message.body.len(),
+            Self::Parcel(parcel) => parcel.size(),
+        }
+    }
+
+    fn into_message(self) -> Result<Message, Fault> {
+        match self {
+            Self::Message(message) => Ok(message),
+            Self::Parcel(parcel) => parcel.write(),
+        }
+    }
 }
 
 struct Held {
@@ -83,6 +107,10 @@ impl MemoryQueue {
         })
     }
 
+    fn unheard(&self) -> Fault {
+        Fault::new(FaultKind::Refused, format!("nothing subscribes to queue {}", self.name))
+    }
+
     async fn wait_for_room(&self, subscriptions: &[Arc<Subscription>]) {
         let Some(capacity) = self.capacity else { return };
         loop {
@@ -104,21 +132,22 @@ impl Lists {
     }
 
     /// A message that waits from now on, in memory or in a file.
-    fn entry(&mut self, mut message: Message, published: Timestamp) -> Result<Entry, Fault> {
+    fn entry(&mut self, mut said: Said, published: Timestamp) -> Result<Entry, Fault> {
         let mut file = None;
         if let Some((spool, held)) = &mut self.overflow
-            && self.bytes + message.body.len() > *held
+            && self.bytes + said.bytes() > *held
         {
+            let message = said.into_message()?;
             file = Some(spool.put(&message.body)?);
-            message.body = Bytes::new();
+            said = Said::Message(Message { body: Bytes::new(), ..message });
         }
-        self.bytes += message.body.len();
-        Ok(Entry { message, file, first: true, published })
+        self.bytes += said.bytes();
+        Ok(Entry { said, file, first: true, published })
     }
 
     /// A message waits again.
     fn again(&mut self, entry: Entry) {
-        self.bytes += entry.message.body.len();
+        self.bytes += entry.said.bytes();
         self.ready.push_back(Entry { first: false, ..entry });
     }
 }
@@ -151,14 +180,27 @@ impl Queue for MemoryQueue {
     async fn publish(&self, messages: Vec<Message>) -> Result<(), Fault> {
         let all = Arc::clone(&self.subscriptions.lock());
         let Some((last, others)) = all.split_last() else {
-            return Err(Fault::new(FaultKind::Refused, format!("nothing subscribes to queue {}", self.name)));
+            return Err(self.unheard());
         };
         self.wait_for_room(&all).await;
         let published = Timestamp::now();
         for subscription in others {
-            subscription.push(messages.clone(), published)?;
+            subscription.push(messages.iter().cloned().map(Said::Message), published)?;
         }
-        last.push(messages, published)
+        last.push(messages.into_iter().map(Said::Message), published)
+    }
+
+    async fn publish_parcels(&self, parcels: Vec<Arc<dyn Parcel>>) -> Result<(), Fault> {
+        let all = Arc::clone(&self.subscriptions.lock());
+        if all.is_empty() {
+            return Err(self.unheard());
+        }
+        self.wait_for_room(&all).await;
+        let published = Timestamp::now();
+        for subscription in all.iter() {
+            subscription.push(parcels.iter().cloned().map(Said::Parcel), published)?;
+        }
+        Ok(())
     }
 
     async fn subscribe(&self, subscription: &str, prefetch: Prefetch) -> Result<Box<dyn Deliveries>, Fault> {
@@ -188,11 +230,10 @@ impl Lists {
 }
 
 impl Subscription {
-    fn push(&self, messages: Vec<Message>, published: Timestamp) -> Result<(), Fault> {
+    fn push(&self, all: impl Iterator<Item = Said>, published: Timestamp) -> Result<(), Fault> {
         let mut lists = self.lists.lock();
         let before = lists.bytes;
-        let entries: Result<Vec<Entry>, Fault> =
-            messages.into_iter().map(|message| lists.entry(message, published)).collect();
+        let entries: Result<Vec<Entry>, Fault> = all.map(|said| lists.entry(said, published)).collect();
         match entries {
             Ok(entries) => lists.ready.extend(entries),
             Err(fault) => {
@@ -206,24 +247,24 @@ impl Subscription {
     }
 
     /// Takes the next message, if one waits, and wakes another receiver if more do.
-    fn take(&self, receiver: u64) -> Result<Option<(u64, Message, bool, Timestamp)>, Fault> {
+    fn take(&self, receiver: u64) -> Result<Option<(u64, Said, bool, Timestamp)>, Fault> {
         let mut lists = self.lists.lock();
         let Some(front) = lists.ready.front() else { return Ok(None) };
-        let mut message = front.message.clone();
-        if let Some(file) = &front.file {
+        let mut said = front.said.clone();
+        if let (Some(file), Said::Message(message)) = (&front.file, &mut said) {
             message.body = file.to_bytes().map_err(|e| {
                 Fault::because(FaultKind::Unavailable, "a waiting message cannot be read from its file", e)
             })?;
         }
         let Some(entry) = lists.ready.pop_front() else { return Ok(None) };
-        lists.bytes -= entry.message.body.len();
+        lists.bytes -= entry.said.bytes();
         let (first, published) = (entry.first, entry.published);
         let token = lists.token();
         lists.held.insert(token, Held { entry, receiver });
         if !lists.ready.is_empty() {
             self.arrived.notify_one();
         }
-        Ok(Some((token, message, first, published)))
+        Ok(Some((token, said, first, published)))
     }
 
     fn remove(&self, token: u64) -> Result<(), Fault> {
@@ -260,9 +301,14 @@ impl Deliveries for Receiver {
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return Ok(None) };
         loop {
             let arrived = self.subscription.arrived.notified();
-            if let Some((token, message, first, published)) = self.subscription.take(self.id)? {
+            if let Some((token, said, first, published)) = self.subscription.take(self.id)? {
                 let hold = Hold { subscription: Arc::clone(&self.subscription), token: Some(token), _permit: permit };
-                return Ok(Some(Delivery::new(message, first, Some(published), Box::new(hold))));
+                let (message, parcel) = match said {
+                    Said::Message(message) => (message, None),
+                    Said::Parcel(parcel) => (Message::default(), Some(parcel)),
+                };
+                let delivery = Delivery::new(message, first, Some(published), Box::new(hold));
+                return Ok(Some(delivery.with_parcel(parcel)));
             }
             arrived.await;
         }

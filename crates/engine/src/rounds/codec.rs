@@ -7,7 +7,8 @@
 //! |---|---|
 //! | 2 | number of runs |
 //! | … | each run: plugin, `u32` round, status, `u64` microseconds, `u16` number of reasons, the reasons, the result |
-//! | … | the rest of the report as JSON |
+//! | 4 | rounds so far |
+//! | … | the rest of the report as JSON; nothing if it is all empty, which it mostly is |
 //!
 //! A text is a `u32` length and that many bytes of UTF-8; a result is a text that is empty if there is none.
 
@@ -27,6 +28,7 @@ const STATUS: [RunStatus; 5] =
 /// Writes a report. One that cannot be written is empty, which [`decode`] refuses.
 pub(crate) fn encode(mut report: Report) -> Vec<u8> {
     let runs = std::mem::take(&mut report.state.runs);
+    let round = std::mem::take(&mut report.state.round);
     let mut out = Vec::with_capacity(runs.iter().map(size).sum::<usize>() + 64);
     out.put_u16_le(u16::try_from(runs.len()).unwrap_or(u16::MAX));
     for run in &runs {
@@ -38,6 +40,10 @@ pub(crate) fn encode(mut report: Report) -> Vec<u8> {
         out.put_u16_le(u16::try_from(run.why.len()).unwrap_or(u16::MAX));
         run.why.iter().for_each(|why| put_text(&mut out, why));
         put_text(&mut out, run.result.as_ref().map_or("", Json::get));
+    }
+    out.put_u32_le(round);
+    if report == Report::default() {
+        return out;
     }
     match serde_json::to_writer(&mut out, &report) {
         Ok(()) => out,
@@ -55,8 +61,9 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Report> {
     for _ in 0..count {
         runs.push(run(&mut bytes)?);
     }
-    let mut report: Report = serde_json::from_slice(bytes).ok()?;
-    report.state.runs = runs;
+    let round = bytes.try_get_u32_le().ok()?;
+    let mut report: Report = if bytes.is_empty() { Report::default() } else { serde_json::from_slice(bytes).ok()? };
+    (report.state.runs, report.state.round) = (runs, round);
     Some(report)
 }
 
@@ -127,6 +134,15 @@ mod tests {
             assert_eq!(back.state.not_run, report.state.not_run);
             assert_eq!(back.errors, report.errors);
         }
+    }
+
+    #[test]
+    fn what_is_empty_takes_no_room() {
+        let mut plain = Report::default();
+        plain.state.round = 7;
+        let bytes = encode(plain.clone());
+        assert_eq!(bytes.len(), 6);
+        assert_eq!(decode(&bytes).unwrap(), plain);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Required workers: which of the wanted workers can run now, and which have to wait for others.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use stoq_api::NotRun;
@@ -30,21 +31,33 @@ pub(super) struct Resolution {
 }
 
 /// Splits `wanted` by what its workers require. `done` are the workers that ran, whatever came of it.
-pub(super) fn resolve(known: &dyn Known, wanted: &Wanted, done: &BTreeSet<String>, max_depth: u32) -> Resolution {
+pub(super) fn resolve(known: &dyn Known, wanted: Wanted, done: &BTreeSet<String>, max_depth: u32) -> Resolution {
     let mut resolution = Resolution::default();
     for (worker, why) in wanted {
+        if is_ready(known, &worker, done) {
+            // Nearly every worker of nearly every payload.
+            add_owned(&mut resolution.ready, worker, why);
+            continue;
+        }
         let mut walk = Walk { known, done, max_depth, chain: Vec::new(), found: Resolution::default() };
-        match walk.visit(worker, why.clone()) {
+        match walk.visit(&worker, why) {
             Ok(()) => merge(&mut resolution, walk.found),
             Err(Broken { text, reason }) => {
                 resolution.errors.push((worker.clone(), text));
-                resolution.not_run.push(NotRun { plugin: worker.clone(), reason });
+                resolution.not_run.push(NotRun { plugin: worker, reason });
             }
         }
     }
     // A worker that is ready for one reason and waits for another is ready.
     resolution.deferred.retain(|worker, _| !resolution.ready.contains_key(worker));
     resolution
+}
+
+/// Whether a worker that has not run can, without a look at others.
+fn is_ready(known: &dyn Known, worker: &str, done: &BTreeSet<String>) -> bool {
+    !done.contains(worker)
+        && known.off(worker).is_none()
+        && known.required(worker).is_some_and(|required| required.is_subset(done))
 }
 
 struct Walk<'a> {
@@ -120,17 +133,20 @@ impl Walk<'_> {
 }
 
 fn merge(into: &mut Resolution, from: Resolution) {
-    for (worker, why) in from.ready {
-        add(&mut into.ready, &worker, why);
-    }
-    for (worker, why) in from.deferred {
-        add(&mut into.deferred, &worker, why);
-    }
+    from.ready.into_iter().for_each(|(worker, why)| add_owned(&mut into.ready, worker, why));
+    from.deferred.into_iter().for_each(|(worker, why)| add_owned(&mut into.deferred, worker, why));
 }
 
 /// Adds reasons without repeating any.
 pub(super) fn add(wanted: &mut Wanted, worker: &str, why: Vec<String>) {
-    let reasons = wanted.entry(worker.to_owned()).or_default();
+    add_owned(wanted, worker.to_owned(), why);
+}
+
+fn add_owned(wanted: &mut Wanted, worker: String, why: Vec<String>) {
+    let reasons = match wanted.entry(worker) {
+        Entry::Vacant(entry) => entry.insert(Vec::with_capacity(why.len())),
+        Entry::Occupied(entry) => entry.into_mut(),
+    };
     for reason in why {
         if !reasons.contains(&reason) {
             reasons.push(reason);
@@ -161,7 +177,7 @@ mod tests {
     fn run(table: &Table, wanted: &[&str], done: &[&str]) -> Resolution {
         let wanted = wanted.iter().map(|w| ((*w).to_owned(), vec!["always".to_owned()])).collect();
         let done = done.iter().map(|d| (*d).to_owned()).collect();
-        resolve(table, &wanted, &done, 3)
+        resolve(table, wanted, &done, 3)
     }
 
     fn names(wanted: &Wanted) -> Vec<&str> {

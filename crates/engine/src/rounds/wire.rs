@@ -13,8 +13,10 @@ pub(crate) struct Header {
     /// The content's digest, computed outside of the slot.
     pub(crate) sha256: Sha256,
     /// The payload's metadata.
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub(crate) meta: PayloadMeta,
     /// The request's metadata.
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub(crate) request_meta: RequestMeta,
     /// The payloads above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -33,8 +35,12 @@ pub(crate) struct Header {
     pub(crate) state: Option<State>,
 }
 
+fn is_usual<T: Default + PartialEq>(meta: &T) -> bool {
+    *meta == T::default()
+}
+
 /// Where the rounds of one payload stand between two visits to a slot.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
     /// Rounds so far.
     pub(crate) round: u32,
@@ -55,7 +61,7 @@ pub(crate) struct State {
 }
 
 /// Answered by the rounds. Everything in it was said by a slot and is believed no further than that.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// Where the rounds stand now.
     pub(crate) state: State,

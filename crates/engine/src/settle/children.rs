@@ -12,6 +12,9 @@ use crate::examine::{Hints, report::budget_finding};
 use crate::lanes;
 use crate::surroundings::Surroundings;
 
+/// Bytes of children that are admitted and published together, unless it is one child that has more.
+const CHUNK_BYTES: u64 = 1 << 20;
+
 /// What the ledger said of the children as a whole.
 pub(super) enum Admission {
     Open,
@@ -87,7 +90,10 @@ impl<'a> Children<'a> {
     pub(super) async fn admit_and_publish(&mut self, outcome: &mut Outcome, first: bool) -> Result<Admission, Fault> {
         let order = std::mem::take(&mut self.order);
         let mut refused = BTreeMap::new();
-        for chunk in order.chunks(MAX_ADMIT) {
+        let mut rest = order.as_slice();
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(self.together(rest));
+            rest = later;
             let mut ready = Vec::with_capacity(chunk.len());
             for id in chunk {
                 ready.extend(self.task(id, outcome).await?);
@@ -127,7 +133,10 @@ impl<'a> Children<'a> {
 
     /// Publishes children that the ledger says are outstanding and that this attempt has not published.
     pub(super) async fn publish_missing(&mut self, outcome: &Outcome, unsettled: &[PayloadId]) -> Result<(), Fault> {
-        for chunk in unsettled.chunks(MAX_ADMIT) {
+        let mut rest = unsettled;
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(self.together(rest));
+            rest = later;
             let mut missing = Vec::new();
             for id in chunk {
                 missing.extend(self.task(id, outcome).await?);
@@ -135,6 +144,17 @@ impl<'a> Children<'a> {
             self.publish(missing).await?;
         }
         Ok(())
+    }
+
+    /// How many of `ids`, from the first on, are dealt with together: their bytes are in memory meanwhile.
+    fn together(&self, ids: &[PayloadId]) -> usize {
+        let mut bytes = 0_u64;
+        let fits = |id: &&PayloadId| {
+            let first = bytes == 0;
+            bytes = bytes.saturating_add(self.waiting.get(*id).map_or(0, |child| child.content.len()));
+            first || bytes <= CHUNK_BYTES
+        };
+        ids.iter().take(MAX_ADMIT).take_while(fits).count()
     }
 
     async fn admit(&self, tasks: &[Task]) -> Result<Admitted, Fault> {
@@ -202,11 +222,12 @@ impl<'a> Children<'a> {
         if tasks.is_empty() {
             return Ok(());
         }
-        let messages = lanes::pack(&tasks)?;
+        let ids: Vec<PayloadId> = tasks.iter().map(|task| task.payload_id).collect();
+        let parcels = lanes::pack(tasks);
         let lane = &self.around.lanes.of(self.parent.scan.tenant.as_deref()).children;
-        self.around.patiently("publish children", || lane.publish(messages.clone())).await?;
-        for task in tasks {
-            self.waiting.remove(&task.payload_id);
+        self.around.patiently("publish children", || lane.publish_parcels(parcels.clone())).await?;
+        for id in ids {
+            self.waiting.remove(&id);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use stoq_api::ledger::Ledger;
-use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Part, Prefetch, Queue, Settle};
+use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Parcel, Part, Prefetch, Queue, Settle};
 use stoq_api::{Fault, FaultKind, Timestamp};
 use stoq_engine::{Worker, sweep};
 use stoq_testkit::fault::{FaultPlan, Trouble};
@@ -37,6 +37,10 @@ impl Queue for Silent {
 
     async fn publish(&self, messages: Vec<Message>) -> Result<(), Fault> {
         self.inner.publish(messages).await
+    }
+
+    async fn publish_parcels(&self, parcels: Vec<Arc<dyn Parcel>>) -> Result<(), Fault> {
+        self.publish(parcels.iter().map(|parcel| parcel.write()).collect::<Result<_, _>>()?).await
     }
 
     async fn subscribe(&self, subscription: &str, prefetch: Prefetch) -> Result<Box<dyn Deliveries>, Fault> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use stoq_api::Fault;
-use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Part, Prefetch, Queue};
+use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Parcel, Part, Prefetch, Queue};
 use tokio::sync::watch;
 
 /// Shut by whoever looks at connectors.
@@ -50,6 +50,10 @@ impl Queue for Gated {
 
     async fn publish(&self, messages: Vec<Message>) -> Result<(), Fault> {
         self.queue.publish(messages).await
+    }
+
+    async fn publish_parcels(&self, parcels: Vec<Arc<dyn Parcel>>) -> Result<(), Fault> {
+        self.queue.publish_parcels(parcels).await
     }
 
     async fn subscribe(&self, subscription: &str, prefetch: Prefetch) -> Result<Box<dyn Deliveries>, Fault> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use stoq_api::Fault;
-use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Part, Prefetch, Queue, Settle};
+use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Parcel, Part, Prefetch, Queue, Settle};
 
 use super::{FaultPlan, Trouble, unavailable};
 
@@ -36,6 +36,10 @@ impl Queue for FaultyQueue {
         self.plan.run("queue.publish", self.inner.publish(messages)).await
     }
 
+    async fn publish_parcels(&self, parcels: Vec<Arc<dyn Parcel>>) -> Result<(), Fault> {
+        self.plan.run("queue.publish", self.inner.publish_parcels(parcels)).await
+    }
+
     async fn subscribe(&self, subscription: &str, prefetch: Prefetch) -> Result<Box<dyn Deliveries>, Fault> {
         let plan = self.plan.clone();
         let inner = self.plan.run("queue.subscribe", self.inner.subscribe(subscription, prefetch)).await?;
@@ -64,10 +68,10 @@ impl Deliveries for FaultyDeliveries {
         }
         match self.plan.begin("queue.next").await {
             None => {
-                let message = std::mem::take(&mut delivery.message);
+                let (message, parcel) = (std::mem::take(&mut delivery.message), delivery.parcel.take());
                 let (first, published) = (delivery.first, delivery.published);
                 let settle = FaultySettle { inner: delivery, plan: self.plan.clone() };
-                Ok(Some(Delivery::new(message, first, published, Box::new(settle))))
+                Ok(Some(Delivery::new(message, first, published, Box::new(settle)).with_parcel(parcel)))
             }
             Some(Trouble::Before | Trouble::After) => Err(unavailable("queue.next", "the delivery goes back")),
             Some(Trouble::CrashBefore | Trouble::CrashAfter) => {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use stoq_api::FaultKind;
-use stoq_api::queue::{Message, Prefetch, Queue};
+use stoq_api::queue::{Message, Parcel, Prefetch, Queue};
 use stoq_api::stamp::Timestamp;
+use stoq_api::{Fault, FaultKind};
 use tokio::task::JoinSet;
 
 use super::{QueueHarness, SUB, declared, is_quiet, next, numbered, subscribe};
@@ -24,6 +24,46 @@ pub(super) async fn refuses_what_nobody_would_get(harness: &mut dyn QueueHarness
     queue.publish(Vec::new()).await.unwrap();
     queue.publish(numbered(1)).await.unwrap();
     assert_eq!(next(&mut subscribe(&*queue, 1).await).await.message.id, "m0");
+}
+
+/// So many bytes that a publisher of this process has in mind.
+struct Thought(usize);
+
+impl Parcel for Thought {
+    fn write(&self) -> Result<Message, Fault> {
+        Ok(Message::new(self.0.to_string(), vec![b'x'; self.0]))
+    }
+
+    fn size(&self) -> usize {
+        self.0
+    }
+}
+
+pub(super) async fn parcels_say_what_their_messages_say(harness: &mut dyn QueueHarness) {
+    const SIZES: [usize; 3] = [1, 200, 2_000];
+    let queue = declared(harness, "parcels").await;
+    let parcels = SIZES.map(|size| Arc::new(Thought(size)) as Arc<dyn Parcel>);
+    queue.publish_parcels(parcels.to_vec()).await.unwrap();
+    let mut deliveries = subscribe(&*queue, 10).await;
+    for again in [false, true] {
+        let mut said = BTreeSet::new();
+        let mut held = Vec::new();
+        for _ in SIZES {
+            let delivery = next(&mut deliveries).await;
+            let written = delivery.written().unwrap().into_owned();
+            assert_eq!(written.id, written.body.len().to_string());
+            if let Some(Thought(size)) = delivery.parcel() {
+                assert_eq!(*size, written.body.len());
+            }
+            said.insert(written.body.len());
+            held.push(delivery);
+        }
+        assert_eq!(said, BTreeSet::from(SIZES), "again: {again}");
+        for delivery in held {
+            if again { delivery.ack().await } else { delivery.release().await }.unwrap();
+        }
+    }
+    assert!(is_quiet(&mut deliveries, harness.quiet()).await);
 }
 
 pub(super) async fn carries_every_kind_of_message(harness: &mut dyn QueueHarness) {

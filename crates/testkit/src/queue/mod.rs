@@ -51,6 +51,7 @@ pub trait QueueHarness: Send {
 pub async fn queue_suite(harness: &mut dyn QueueHarness) {
     checks::refuses_what_nobody_would_get(harness).await;
     checks::carries_every_kind_of_message(harness).await;
+    checks::parcels_say_what_their_messages_say(harness).await;
     checks::gives_each_subscription_every_message(harness).await;
     checks::starts_a_late_subscription_with_later_messages(harness).await;
     checks::shares_among_subscribers(harness).await;
