@@ -8,7 +8,8 @@
 //! | 2 | number of runs |
 //! | … | each run: plugin, `u32` round, status, `u64` microseconds, `u16` number of reasons, the reasons, the result |
 //! | 4 | rounds so far |
-//! | … | the rest of the report as JSON; nothing if it is all empty, which it mostly is |
+//! | 1 | 0 if the rest of the report is all empty, which it mostly is |
+//! | … | unless that is 0, the rest of the report as JSON |
 //!
 //! A text is a `u32` length and that many bytes of UTF-8; a result is a text that is empty if there is none.
 
@@ -42,7 +43,9 @@ pub(crate) fn encode(mut report: Report) -> Vec<u8> {
         put_text(&mut out, run.result.as_ref().map_or("", Json::get));
     }
     out.put_u32_le(round);
-    if report == Report::default() {
+    let more = report != Report::default();
+    out.put_u8(u8::from(more));
+    if !more {
         return out;
     }
     match serde_json::to_writer(&mut out, &report) {
@@ -62,7 +65,11 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Report> {
         runs.push(run(&mut bytes)?);
     }
     let round = bytes.try_get_u32_le().ok()?;
-    let mut report: Report = if bytes.is_empty() { Report::default() } else { serde_json::from_slice(bytes).ok()? };
+    let mut report: Report = match bytes.try_get_u8().ok()? {
+        0 if bytes.is_empty() => Report::default(),
+        0 => return None,
+        _ => serde_json::from_slice(bytes).ok()?,
+    };
     (report.state.runs, report.state.round) = (runs, round);
     Some(report)
 }
@@ -141,7 +148,7 @@ mod tests {
         let mut plain = Report::default();
         plain.state.round = 7;
         let bytes = encode(plain.clone());
-        assert_eq!(bytes.len(), 6);
+        assert_eq!(bytes.len(), 7);
         assert_eq!(decode(&bytes).unwrap(), plain);
     }
 
