@@ -42,6 +42,11 @@ impl Content {
         self.len() == 0
     }
 
+    /// Reads it from the start, a piece at a time.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { content: self, at: 0 }
+    }
+
     /// Hands all bytes, in order and in pieces, to `take`; blocks while it reads.
     ///
     /// # Errors
@@ -104,5 +109,29 @@ impl From<Vec<u8>> for Content {
 impl From<Bytes> for Content {
     fn from(bytes: Bytes) -> Self {
         Self::Bytes(bytes)
+    }
+}
+/// Reads a [`Content`] from its start; reads of a file block.
+pub struct Reader<'a> {
+    content: &'a Content,
+    at: u64,
+}
+
+impl io::Read for Reader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.content.len() - self.at).unwrap_or(usize::MAX);
+        let room = left.min(into.len());
+        let into = &mut into[..room];
+        let read = match self.content {
+            Content::Bytes(bytes) => {
+                // No longer than what is left of bytes in memory.
+                let start = self.at as usize;
+                into.copy_from_slice(&bytes[start..start + into.len()]);
+                into.len()
+            }
+            Content::File { file, offset, .. } => file.read_at(into, offset + self.at)?,
+        };
+        self.at += read as u64;
+        Ok(read)
     }
 }

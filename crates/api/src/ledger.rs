@@ -4,6 +4,7 @@
 //! children. A scan moves one way only: open → frozen (complete or partial) → closed, then a tombstone until no
 //! redelivery can come any more.
 
+use std::io::BufReader;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -124,6 +125,11 @@ impl FrozenScan {
     }
 }
 
+/// Text of an outcome that is read into memory at once: that is faster, and nearly all are far smaller.
+const READ_WHOLE: u64 = 1 << 20;
+/// What is read at a time of a larger one.
+const READ_AHEAD: usize = 64 << 10;
+
 /// An outcome as a ledger hands it out. A scan may have very many, and whoever assembles them looks at one at a time.
 #[derive(Clone, Debug)]
 pub enum Kept {
@@ -144,6 +150,14 @@ impl Kept {
         match self {
             Self::Whole(outcome) => outcome.payload_id,
             Self::Text { payload_id, .. } => *payload_id,
+        }
+    }
+
+    /// How long its text is; 0 where there is none.
+    pub fn text_len(&self) -> u64 {
+        match self {
+            Self::Whole(_) => 0,
+            Self::Text { json, .. } => json.len(),
         }
     }
 
@@ -177,6 +191,11 @@ impl Kept {
     /// [`FaultKind::Corrupt`]: the text is not what it should be; [`FaultKind::Unavailable`]: its file cannot be read.
     pub fn read_text<T: DeserializeOwned>(json: &Content) -> Result<T, Fault> {
         let unreadable = |e| Fault::because(FaultKind::Unavailable, "an outcome cannot be read from its file", e);
+        if json.len() > READ_WHOLE {
+            let text = BufReader::with_capacity(READ_AHEAD, json.reader());
+            return serde_json::from_reader(text)
+                .map_err(|e| if e.is_io() { unreadable(e.into()) } else { corrupt(e) });
+        }
         let text = json.to_bytes().map_err(unreadable)?;
         serde_json::from_slice(&text).map_err(corrupt)
     }

@@ -8,10 +8,12 @@ use stoq_api::ledger::{Completeness, FrozenScan, Kept};
 use stoq_api::response::{EngineInfo, PayloadResults, PluginsRun, RunInfo};
 use stoq_api::task::ScanHead;
 use stoq_api::{
-    Edge, ErrorEntry, Fault, FaultKind, Finding, FindingKind, Json, Named, Outcome, PackedMeta, PayloadId, PayloadMeta,
-    Response, Run, ScanId, Sha256, Task,
+    Edge, ErrorEntry, Fault, FaultKind, Finding, FindingKind, Json, Named, NotRun, Outcome, PackedMeta, PayloadId,
+    PayloadMeta, Response, Run, ScanId, Sha256, Task,
 };
 
+/// What a payload takes in a response beside its outcome's text, at a guess: ids, metadata, names of plugins.
+const PLACE_BYTES: usize = 512;
 /// Names of one payload that are listed.
 const MAX_NAMES: usize = 100;
 
@@ -63,6 +65,8 @@ pub struct Assembly {
     plugins: Vec<String>,
     /// Everything but the payloads.
     frame: Response,
+    /// About how long the JSON will be.
+    bytes: usize,
 }
 
 impl Assembly {
@@ -71,7 +75,8 @@ impl Assembly {
     /// # Errors
     /// An outcome cannot be read.
     pub fn new(scan: FrozenScan, engine: &EngineInfo) -> Result<Self, Fault> {
-        let outcomes = scan.outcomes.into_iter().map(|kept| (kept.payload_id(), kept)).collect();
+        let outcomes: HashMap<_, _> = scan.outcomes.into_iter().map(|kept| (kept.payload_id(), kept)).collect();
+        let texts: u64 = outcomes.values().map(Kept::text_len).sum();
         let mut arranged = Arranging::of(scan.scan_id, outcomes);
         arranged.roots(&scan.head)?;
         arranged.children()?;
@@ -107,7 +112,9 @@ impl Assembly {
             tenant: scan.head.tenant,
             replay_of: scan.head.replay_of,
         };
-        Ok(Self { outcomes, places: places.into_iter(), plugins, frame })
+        let bytes =
+            usize::try_from(texts).unwrap_or(usize::MAX).saturating_add(places.len().saturating_mul(PLACE_BYTES));
+        Ok(Self { outcomes, places: places.into_iter(), plugins, frame, bytes })
     }
 
     /// The whole response in memory.
@@ -117,6 +124,12 @@ impl Assembly {
     pub fn response(mut self) -> Result<Response, Fault> {
         let results = self.by_ref().collect::<Result<_, _>>()?;
         Ok(Response { results, ..self.frame })
+    }
+
+    /// About how many bytes [`Assembly::write`] writes: more rather than less, so that a large response need not be moved
+    /// while it grows.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The response as compact JSON: what [`Assembly::response`] would be written as, without holding more than one
@@ -156,8 +169,8 @@ impl Iterator for Assembly {
 
     fn next(&mut self) -> Option<Self::Item> {
         let place = self.places.next()?;
-        let outcome = self.outcomes.remove(&place.id).map(Kept::into_outcome).transpose();
-        Some(outcome.map(|outcome| payload(place, &self.plugins, outcome)))
+        let said = self.outcomes.remove(&place.id).map(Said::of).transpose();
+        Some(said.map(|said| payload(place, &self.plugins, said)))
     }
 }
 
@@ -175,7 +188,7 @@ pub(crate) fn alone(task: &Task, outcome: &Outcome) -> PayloadResults {
         names: Vec::new(),
     };
     let plugins: Vec<String> = by.into_iter().collect();
-    payload(place, &plugins, Some(outcome.clone()))
+    payload(place, &plugins, Some(outcome.clone().into()))
 }
 
 fn out_of_time(head: &ScanHead, missing: usize) -> Finding {
@@ -222,6 +235,36 @@ impl Lines {
             }),
             Kept::Text { json, .. } => Kept::read_text(json),
         }
+    }
+}
+
+/// What a response tells of one outcome. Edges are looked at before, and there may be more of them than are worth reading
+/// twice.
+#[derive(Deserialize)]
+struct Said {
+    should_archive: bool,
+    runs: Vec<Run>,
+    #[serde(default)]
+    not_run: Vec<NotRun>,
+    #[serde(default)]
+    archivers: Named<Option<Json>>,
+    #[serde(default)]
+    findings: Vec<Finding>,
+}
+
+impl Said {
+    fn of(kept: Kept) -> Result<Self, Fault> {
+        match kept {
+            Kept::Whole(outcome) => Ok((*outcome).into()),
+            Kept::Text { json, .. } => Kept::read_text(&json),
+        }
+    }
+}
+
+impl From<Outcome> for Said {
+    fn from(outcome: Outcome) -> Self {
+        let Outcome { should_archive, runs, not_run, archivers, findings, .. } = outcome;
+        Self { should_archive, runs, not_run, archivers, findings }
     }
 }
 
@@ -345,7 +388,7 @@ impl Arranging {
     }
 }
 
-fn payload(place: Place, plugins: &[String], outcome: Option<Outcome>) -> PayloadResults {
+fn payload(place: Place, plugins: &[String], said: Option<Said>) -> PayloadResults {
     let by = |arrival: &Arrival| plugins.get(arrival.by as usize).cloned().unwrap_or_default();
     let mut result = PayloadResults {
         size: place.size,
@@ -363,18 +406,18 @@ fn payload(place: Place, plugins: &[String], outcome: Option<Outcome>) -> Payloa
         not_run: Vec::new(),
         findings: Vec::new(),
     };
-    match outcome {
+    match said {
         None => result.findings.push(Finding::new(FindingKind::Missing, "nobody finished scanning this payload")),
-        Some(outcome) => {
-            result.payload_meta.should_archive &= outcome.should_archive;
-            fill(&mut result, outcome);
+        Some(said) => {
+            result.payload_meta.should_archive &= said.should_archive;
+            fill(&mut result, said);
         }
     }
     result
 }
 
-fn fill(result: &mut PayloadResults, outcome: Outcome) {
-    let Outcome { mut runs, mut not_run, archivers, findings, .. } = outcome;
+fn fill(result: &mut PayloadResults, said: Said) {
+    let Said { mut runs, mut not_run, archivers, findings, .. } = said;
     runs.sort_by(|a, b| (a.round, &a.plugin).cmp(&(b.round, &b.plugin)));
     for Run { plugin, round, why, status, micros, result: json } in runs {
         result.plugins_run.workers.push(plugin.clone());

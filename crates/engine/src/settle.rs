@@ -145,7 +145,7 @@ async fn respond(around: &Surroundings, frozen: FrozenScan) -> Result<Ready, Fau
     let complete = frozen.completeness == Completeness::Complete;
     let json = if around.decorators.is_empty() {
         beside(around, frozen, |assembly| {
-            let mut json = Vec::with_capacity(RESPONSE_BYTES);
+            let mut json = Vec::with_capacity(assembly.bytes().max(RESPONSE_BYTES));
             assembly.write(&mut json).map(|()| json)
         })
         .await?

@@ -1,6 +1,7 @@
 //! A ledger in memory: one map of scans behind one lock, no operation longer than what it names.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,9 @@ use stoq_api::task::ScanHead;
 use stoq_api::{Content, Fault, FaultKind, Outcome, PayloadId, ScanId, Timestamp};
 
 use crate::spool::Spool;
+
+/// An outcome with more children than this goes to a file, if there may be one, without being in memory as text.
+const STREAMED_EDGES: usize = 2_000;
 
 /// Keeps scans in memory.
 #[derive(Default)]
@@ -206,8 +210,18 @@ impl Scan {
 
     /// An outcome in memory or, where a scan has too many of them, in a file that goes with the scan.
     fn keep(&mut self, outcome: &Outcome, overflow: Option<&(Arc<Path>, usize)>) -> Result<Content, Fault> {
-        let json = serde_json::to_vec(outcome)
-            .map_err(|e| Fault::because(FaultKind::Refused, "an outcome cannot be written as JSON", e))?;
+        if let Some((dir, _)) = overflow
+            && outcome.edges.len() > STREAMED_EDGES
+        {
+            let spool = self.spool.get_or_insert_with(|| Spool::new(Arc::clone(dir)));
+            let written = spool.write(|out| serde_json::to_writer(out, outcome).map_err(io::Error::from));
+            return written.map_err(|e| match e.get_ref() {
+                // What serde says of the value itself comes wrapped; what the system says of the file does not.
+                Some(_) => unwritable(e),
+                None => spool.away(e),
+            });
+        }
+        let json = serde_json::to_vec(outcome).map_err(unwritable)?;
         if let Some((dir, held)) = overflow
             && self.bytes + json.len() > *held
         {
@@ -235,6 +249,10 @@ impl Scan {
             missing: missing.collect(),
         }
     }
+}
+
+fn unwritable(error: impl std::error::Error + Send + Sync + 'static) -> Fault {
+    Fault::because(FaultKind::Refused, "an outcome cannot be written as JSON", error)
 }
 
 #[async_trait]

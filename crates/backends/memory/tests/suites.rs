@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use stoq_api::FaultKind;
-use stoq_api::ledger::Ledger;
+use stoq_api::ledger::{Kept, Ledger, Settled};
 use stoq_api::queue::{Message, Prefetch, Queue};
 use stoq_api::store::Store;
+use stoq_api::{Budgets, Content, Edge, FaultKind, PackedMeta, PayloadId, PayloadMeta, Timestamp};
 use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
+use stoq_testkit::samples::{child, fresh_scan, head, outcome};
 use stoq_testkit::wait::{must_end, until};
 use stoq_testkit::{LedgerHarness, QueueHarness, StoreHarness, ledger_suite, queue_suite, store_suite};
 
@@ -95,6 +96,32 @@ async fn queue_in_files() {
 #[tokio::test]
 async fn ledger_in_files() {
     ledger_suite(&mut Memory::spooling()).await;
+}
+
+#[tokio::test]
+async fn an_outcome_with_many_children_comes_back_from_its_file() {
+    const CHILDREN: u64 = 5_000;
+    let dir = tempfile::tempdir().unwrap();
+    let scan = fresh_scan();
+    let mut large = outcome(PayloadId::root(scan, 0), 1);
+    large.edges = (0..CHILDREN)
+        .map(|n| {
+            let child = child(scan, &n.to_string(), n);
+            let meta = PackedMeta::from(&PayloadMeta::with("filename", format!("member {n}")));
+            let (plugin, ordinal) = ("decompress".to_owned(), u32::try_from(n).unwrap());
+            Edge { child: child.id, plugin, ordinal, sha256: child.sha256, size: child.size, meta }
+        })
+        .collect();
+    assert!(serde_json::to_vec(&large).unwrap().len() > 1 << 20, "it is read as it lies, a piece at a time");
+    let ledger = MemoryLedger::spooling(dir.path(), 1 << 30);
+    let (head, now) = (head(scan, &[1], Budgets::default()), Timestamp::now());
+    assert_eq!(ledger.settle(scan, Some(&head), &large, &[], now).await.unwrap(), Settled::Frozen);
+    let kept = ledger.frozen(scan).await.unwrap().unwrap().outcomes.pop().unwrap();
+    assert!(matches!(&kept, Kept::Text { json: Content::File { .. }, .. }), "{kept:?}");
+    assert_eq!(kept.into_outcome().unwrap(), large);
+    let gone = MemoryLedger::spooling(&dir.path().join("gone"), 1 << 30);
+    let refused = gone.settle(scan, Some(&head), &large, &[], now).await.unwrap_err();
+    assert_eq!(refused.kind, FaultKind::Unavailable);
 }
 
 #[tokio::test]

@@ -197,10 +197,13 @@ impl Queue {
         state.lines[place].running -= 1;
         state.running -= 1;
         state.shares.end(turn, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        // Usually whoever calls this takes the next batch, but what it may not take another may.
+        let waited_for = state.idle > 0 && state.next(self.slots).is_some();
         drop(state);
         metrics::slot_time(&self.names[place], took);
-        // Usually whoever calls this takes the next batch, but what it may not take another may.
-        self.wake.notify_one();
+        if waited_for {
+            self.wake.notify_one();
+        }
     }
 
     /// No more jobs: the threads that take them end.
