@@ -6,7 +6,11 @@
 mod fleet;
 mod support;
 
-use crate::fleet::{Fleet, Kind};
+use crate::fleet::{Fleet, Kind, ends_well, stops_well};
+use crate::support::{files, text, until};
+
+/// Files that are scanned while something is paused.
+const FILES: usize = 40;
 
 /// Commands that only look, or make what is missing.
 const COMMANDS: [&[&str]; 5] = [&["setup", "--dry-run"], &["setup"], &["status"], &["dead", "list"], &["gc"]];
@@ -30,4 +34,55 @@ async fn a_wrong_password_is_the_callers_to_mend_and_a_broker_that_is_away_is_no
     }
     fleet.broker.restart().await;
     fleet.command(&["status"]).expect(0);
+}
+
+/// A sink that is being worked on, and a source that is to wait: paused by one command, over restarts, in every process,
+/// until another command. Nothing is lost, and others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_paused_stays_so_until_it_is_resumed_and_holds_up_nothing_else() {
+    let mut fleet = Fleet::start(Kind::RabbitMq, |_| String::new()).await;
+    let (other, source) = (fleet.path("other"), fleet.path("in"));
+    let more = format!(
+        "[connectors.other.filedir]\nresults_dir = \"{}\"\n[providers.in.filedir]\nsource_dir = \"{}\"\n",
+        text(&other),
+        text(&source)
+    );
+    let configuration = std::fs::read_to_string(fleet.configuration()).unwrap();
+    std::fs::write(fleet.configuration(), configuration + &more).unwrap();
+    std::fs::create_dir(&source).unwrap();
+    (0..FILES).for_each(|n| files::write(&source, &format!("{n:04}.txt"), format!("text {n}").as_bytes()));
+    fleet.command(&["setup"]).expect(0);
+    let unknown = fleet.command(&["pause", "othr"]).expect(2);
+    assert!(unknown.err.contains("connector other") && unknown.err.contains("provider in"), "{}", unknown.err);
+    let idle = fleet.command(&["resume", "other"]).expect(2);
+    assert!(idle.err.contains("is not paused"), "{}", idle.err);
+
+    // One that runs already notices; one that starts takes nothing at all.
+    let running = fleet.role("connector", &[]);
+    until("the connectors have started", || running.log().contains("started"));
+    fleet.command(&["pause", "other", "in", "--reason", "new disks"]).expect(0);
+    until("it is noticed", || running.log().contains("paused by an operator"));
+    let worker = fleet.role("worker", &["--slots", "1"]);
+    let mut provider = fleet.role("provider", &[]);
+    until("the provider is paused", || provider.log().contains("paused by an operator"));
+    let status = fleet.command(&["status", "--json"]).expect(0).response();
+    let paused: Vec<_> =
+        status["paused"].as_array().unwrap().iter().map(|mark| (&mark["kind"], &mark["name"])).collect();
+    assert_eq!(paused, [(&"connector".into(), &"other".into()), (&"provider".into(), &"in".into())]);
+    assert_eq!(status["paused"][0]["reason"], "new disks");
+    assert!(fleet.command(&["status"]).expect(0).out.contains("connector other paused since"));
+    assert!(fleet.is_idle() && provider.exited().is_none(), "the provider took something");
+
+    fleet.command(&["resume", "in", "--kind", "provider"]).expect(0);
+    ends_well("the provider", provider).await;
+    until("the sink that is not paused has everything", || fleet.response_count() == FILES);
+    stops_well("the connector", running).await;
+    let again = fleet.role("connector", &[]);
+    until("it has looked", || again.log().contains("paused by an operator") && again.log().contains("started"));
+    assert_eq!(fleet.response_count_in("other"), 0, "it stays paused over a restart");
+    fleet.command(&["resume", "other"]).expect(0);
+    until("it catches up", || fleet.response_count_in("other") == FILES && fleet.is_idle());
+    assert!(fleet.command(&["status", "--json"]).expect(0).response()["paused"].as_array().unwrap().is_empty());
+    stops_well("the connector", again).await;
+    stops_well("the worker", worker).await;
 }

@@ -12,6 +12,7 @@ pub mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod health;
+pub mod hold;
 pub mod logs;
 pub mod matcher;
 pub mod metrics;

@@ -45,6 +45,7 @@ struct Families {
     rules: IntGaugeVec,
     plugin_off: IntGaugeVec,
     spans_dropped: IntCounter,
+    paused: IntGaugeVec,
     connectors: connector::Families,
 }
 
@@ -121,6 +122,12 @@ impl Families {
                 &["name"],
             ),
             spans_dropped: counted(&registry, "stoq_spans_dropped_total", "spans that were not sent"),
+            paused: gauge(
+                &registry,
+                "stoq_paused",
+                "1 while an operator keeps a provider or connector paused",
+                &["role", "name"],
+            ),
             connectors: connector::Families::new(&registry),
             registry,
         };
@@ -131,7 +138,7 @@ impl Families {
     /// The names of all families of our own, whether they have series yet or not.
     #[cfg(test)]
     fn names(&self) -> Vec<String> {
-        let all: [&dyn Collector; 17] = [
+        let all: [&dyn Collector; 18] = [
             &self.taken,
             &self.responses,
             &self.dead,
@@ -149,6 +156,7 @@ impl Families {
             &self.rules,
             &self.plugin_off,
             &self.spans_dropped,
+            &self.paused,
         ];
         all.iter()
             .chain(&self.connectors.all())
@@ -275,7 +283,8 @@ pub enum Role {
 }
 
 impl Role {
-    const fn label(self) -> &'static str {
+    /// Its name as a label, and on the command line.
+    pub const fn label(self) -> &'static str {
         match self {
             Self::Provider => "provider",
             Self::Worker => "worker",
@@ -401,6 +410,11 @@ impl ErrorKind {
 /// A worker was handed a message of a task lane that it, or another, may have worked on before.
 pub fn redelivered(lane: &str) {
     FAMILIES.redelivered.with_label_values(&[lane]).inc();
+}
+
+/// An operator keeps a provider or connector paused, or does not any more.
+pub fn paused(role: Role, name: &str, paused: bool) {
+    FAMILIES.paused.with_label_values(&[role.label(), name]).set(i64::from(paused));
 }
 
 /// A jailed process died or was killed, for one of the jail's few reasons.

@@ -41,7 +41,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DeadCommand,
     },
-    /// Show what waits on the lanes, what is open, and what went to the dead lane
+    /// Keep providers from taking and connectors from delivering, in every process, until they are resumed; nothing is lost
+    Pause(PauseArgs),
+    /// Let what was paused go on
+    Resume(PausedArgs),
+    /// Show what waits on the lanes, what is open, what went to the dead lane, and what is paused
     Status(StatusArgs),
     /// Drop payloads that are older than the retention from the payload store
     Gc(GcArgs),
@@ -129,6 +133,28 @@ pub(crate) struct DeadPickArgs {
     pub(crate) filter: DeadFilter,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
+}
+
+/// What is paused, or to be.
+#[derive(Debug, Args)]
+pub(crate) struct PausedArgs {
+    /// Providers and connectors, as the configuration calls them
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+    /// Which one is meant where a provider and a connector share a name: provider, connector
+    #[arg(long, value_name = "KIND", value_parser = ["provider", "connector"])]
+    pub(crate) kind: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    /// Why, for whoever looks at `stoq status`
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) which: PausedArgs,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ pub(crate) mod connector;
 pub(crate) mod dead;
 pub(crate) mod gc;
 pub(crate) mod list;
+pub(crate) mod pause;
 pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod setup;

@@ -53,6 +53,8 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Connector(args) => with_runtime(async |shutdown| commands::run::connector(args, shutdown).await),
         Command::Setup(args) => operate(async || commands::setup::run(&args, &mut std::io::stdout()).await),
         Command::Dead { command } => operate(async || commands::dead::run(command, &mut std::io::stdout()).await),
+        Command::Pause(args) => operate(async || commands::pause::pause(&args, &mut std::io::stdout()).await),
+        Command::Resume(args) => operate(async || commands::pause::resume(&args, &mut std::io::stdout()).await),
         Command::Status(args) => operate(async || commands::status::run(&args, &mut std::io::stdout()).await),
         Command::Gc(args) => operate(async || commands::gc::run(&args, &mut std::io::stdout()).await),
         Command::List(args) => commands::list::run(&args, out),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use async_trait::async_trait;
 use stoq_api::Fault;
-use stoq_api::plugin::{Connector, Provider};
+use stoq_api::plugin::{Connector, Provider, Taking};
 use stoq_api::queue::Prefetch;
 use stoq_connectors::common::options::Common;
 use stoq_connectors::common::{Frame, Settings};
@@ -13,6 +14,8 @@ use stoq_engine::intake::{Intake, IntakeSettings, Progress};
 use stoq_engine::lanes::WORKERS;
 use stoq_engine::{Links, Surroundings, Worker, retain, sweep};
 use stoq_runtime::health::Health;
+use stoq_runtime::hold::Hold;
+use stoq_runtime::metrics::Role;
 use stoq_runtime::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
@@ -74,10 +77,24 @@ pub(crate) async fn run(
     let Parts { base, worker, sources, sinks, until } = parts;
     let links = &base.links;
     let names: Vec<String> = sinks.iter().map(|sink| sink.name.clone()).collect();
-    let intakes: Vec<_> =
-        sources.into_iter().map(|s| (Intake::new(Arc::clone(links), s.settings), s.provider)).collect();
+    let intakes: Vec<_> = sources
+        .into_iter()
+        .map(|Source { settings, provider }| {
+            let hold = base.holds.of(Role::Provider, &settings.source);
+            let provider: Box<dyn Provider> = Box::new(Held { provider, hold });
+            (Intake::new(Arc::clone(links), settings), provider)
+        })
+        .collect();
     watch(intakes.iter().map(|(intake, _)| intake.progress()).collect());
 
+    if base.lasting {
+        // Before anything is taken or delivered.
+        names.iter().for_each(|name| drop(base.holds.of(Role::Connector, name)));
+        let look = async || base.holds.look(&*links.store).await;
+        if wait_for("what operators paused", shutdown, look).await?.is_none() {
+            return Ok(Ended::default());
+        }
+    }
     let stops = Stops::default();
     let mut running = JoinSet::new();
     connectors(base, sinks, &stops, &mut running, shutdown).await?;
@@ -189,6 +206,7 @@ async fn connectors(
 /// A connector in its frame.
 pub(crate) fn frame(base: &Base, sink: Sink) -> Frame {
     let links = &base.links;
+    let hold = base.holds.of(Role::Connector, &sink.name);
     Frame {
         name: sink.name.as_str().into(),
         connector: sink.connector,
@@ -199,6 +217,27 @@ pub(crate) fn frame(base: &Base, sink: Sink) -> Frame {
         backlog: sink.common.backlog,
         // In memory nothing waits that could be put aside.
         lane: base.lasting.then(|| Arc::clone(&links.lanes.results)),
+        hold,
+    }
+}
+
+/// A provider that gives nothing while an operator holds it back.
+struct Held {
+    provider: Box<dyn Provider>,
+    hold: Hold,
+}
+
+#[async_trait]
+impl Provider for Held {
+    async fn next(&mut self) -> Result<Option<Taking>, Fault> {
+        loop {
+            self.hold.over().await;
+            tokio::select! {
+                biased;
+                () = self.hold.on() => {}
+                next = self.provider.next() => return next,
+            }
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::pipeline::Sink;
 use crate::wiring::base::Base;
 use crate::wiring::gate::Gate;
+use crate::wiring::holds::Holds;
 
 /// How often services are asked whether they can be used.
 const CHECK_EVERY: Duration = Duration::from_secs(3);
@@ -29,6 +30,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(5);
 /// Every so many checks, lanes and ledger are asked how much waits: brokers pay for that.
 const SAMPLE_EVERY: u32 = 5;
+/// Every so many checks it is looked at what operators paused: stores pay for that.
+const HOLDS_EVERY: u32 = 3;
 /// For how long a task of a newer build makes a worker not ready: it is given back, and comes again meanwhile.
 const NEWER: Duration = Duration::from_secs(60);
 /// What is said of the process's own state.
@@ -52,6 +55,7 @@ struct Surroundings {
     /// Connectors for which workers wait, with when, and whether they do now.
     blocking: Arc<Mutex<Vec<(String, Backlog, bool)>>>,
     gate: Gate,
+    holds: Holds,
     /// Some sink could be used since the start.
     delivered: Arc<AtomicBool>,
 }
@@ -68,6 +72,7 @@ impl Watch {
             delivered: Arc::default(),
             blocking: Arc::new(Mutex::new(blocking(base))),
             gate: base.gate.clone(),
+            holds: base.holds.clone(),
         };
         surroundings.health.says(PROCESS, Some("starting".to_owned()));
         let started = Arc::new(tokio::sync::Notify::new());
@@ -103,6 +108,9 @@ async fn run(around: Surroundings, shutdown: Shutdown, started: Arc<tokio::sync:
         // Before the start the lanes need not be there.
         if works {
             around.block().await;
+            if checks.is_multiple_of(HOLDS_EVERY) {
+                around.look_at_holds().await;
+            }
             if checks.is_multiple_of(SAMPLE_EVERY) {
                 around.sample().await;
             }
@@ -167,6 +175,13 @@ impl Surroundings {
         }
         self.gate.shut(all.iter().any(|(_, _, behind)| *behind));
         *self.blocking.lock() = all;
+    }
+
+    /// What is paused is named, and leaves the process ready. A store that is away is said elsewhere.
+    async fn look_at_holds(&self) {
+        if let Ok(paused) = within(self.holds.look(&*self.links.store)).await {
+            self.health.hints("paused", paused);
+        }
     }
 
     async fn sample(&self) {

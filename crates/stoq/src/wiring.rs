@@ -6,6 +6,7 @@ pub(crate) mod base;
 pub(crate) mod config;
 pub(crate) mod dead;
 pub(crate) mod gate;
+pub(crate) mod holds;
 pub(crate) mod open;
 pub(crate) mod plan;
 pub(crate) mod registry;

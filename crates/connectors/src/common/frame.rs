@@ -14,6 +14,7 @@ use stoq_api::queue::{Deliveries, Delivery, ONLY, Queue};
 use stoq_api::store::Store;
 use stoq_api::{Fault, FaultKind, fault};
 use stoq_runtime::backoff::Backoff;
+use stoq_runtime::hold::Hold;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -95,6 +96,8 @@ pub struct Frame {
     pub backlog: Backlog,
     /// The lane that its subscription belongs to, to ask what waits there; nothing is asked without one.
     pub lane: Option<Arc<dyn Queue>>,
+    /// Set while an operator holds it back: it then delivers nothing, and takes no more than one batch.
+    pub hold: Hold,
 }
 
 /// What all batches of one run share.
@@ -111,6 +114,17 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// Waits until the sink may be asked, and for a turn.
+    async fn may_ask(&self) -> Turn {
+        loop {
+            self.pause.over().await;
+            let turn = turn(&self.tries).await;
+            if !self.pause.forbids() {
+                return turn;
+            }
+        }
+    }
+
     /// Waits until what cannot be delivered is to go to the store.
     pub(super) async fn spill(&self) {
         // The sender lives as long as this does.
@@ -130,7 +144,7 @@ impl Frame {
             stop: stop.child_token(),
             tries: Arc::new(Semaphore::new(self.settings.concurrency.max(1))),
             ages: Ages::default(),
-            pause: Pause::new(&self.name),
+            pause: Pause::new(&self.name, &self.hold),
             spilling: watch::Sender::new(false),
             aside: Arc::new(Semaphore::new(SPILLS)),
         };
@@ -148,7 +162,7 @@ impl Frame {
                 () = run.stop.cancelled() => break Ok(()),
                 Some(ended) = going.join_next() => if let Err(e) = self.ended(ended) { break Err(e) },
                 // A batch that can go out waits for its turn, and takes in more while there is room.
-                turn = turn(&run.tries), if ripe => self.start(&mut batch, Some(turn), &mut going, &run),
+                turn = run.may_ask(), if ripe => self.start(&mut batch, Some(turn), &mut going, &run),
                 () = run.spill(), if ripe => self.start(&mut batch, None, &mut going, &run),
                 () = at(due), if !ripe => {}
                 () = sleep_until(extend_at), if !batch.is_empty() => {

@@ -1,10 +1,12 @@
-//! Waiting for an operator: a sink that needs one is asked ever more rarely, by all batches of a connector together.
+//! Waiting for an operator: a sink that needs one is asked ever more rarely, by all batches of a connector together; and
+//! one that an operator holds back is not asked at all.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use stoq_runtime::backoff::Backoff;
+use stoq_runtime::hold::Hold;
 use stoq_runtime::metrics;
 use tokio::time::{Instant, sleep_until};
 
@@ -17,6 +19,8 @@ const WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs
 #[derive(Clone)]
 pub(super) struct Pause {
     inner: Arc<Mutex<Inner>>,
+    /// An operator wants it so.
+    hold: Hold,
     meter: metrics::Connector,
 }
 
@@ -26,14 +30,19 @@ struct Inner {
 }
 
 impl Pause {
-    pub(super) fn new(connector: &str) -> Self {
+    pub(super) fn new(connector: &str, hold: &Hold) -> Self {
         let inner = Inner { until: None, backoff: Backoff::new(WAIT.0, WAIT.1) };
-        Self { inner: Arc::new(Mutex::new(inner)), meter: metrics::Connector::new(connector) }
+        Self { inner: Arc::new(Mutex::new(inner)), hold: hold.clone(), meter: metrics::Connector::new(connector) }
     }
 
-    /// Whether the sink waits for an operator, as far as known.
+    /// Whether the sink waits for an operator, as far as known, or for one who holds it back.
     pub(super) fn is_on(&self) -> bool {
-        self.inner.lock().until.is_some()
+        self.hold.is_on() || self.inner.lock().until.is_some()
+    }
+
+    /// Whether the sink must not be asked now.
+    pub(super) fn forbids(&self) -> bool {
+        self.hold.is_on() || self.inner.lock().until.is_some_and(|until| until > Instant::now())
     }
 
     /// The sink needs an operator. Says `reason` once, loudly, and later ever more rarely.
@@ -72,11 +81,11 @@ impl Pause {
 
     /// Waits until the sink may be asked again.
     pub(super) async fn over(&self) {
-        loop {
+        while self.forbids() {
+            self.hold.over().await;
             let until = self.inner.lock().until;
-            match until {
-                Some(until) if until > Instant::now() => sleep_until(until).await,
-                _ => return,
+            if let Some(until) = until {
+                sleep_until(until).await;
             }
         }
     }

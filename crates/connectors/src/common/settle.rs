@@ -96,10 +96,23 @@ impl Frame {
             () = &mut spill => return Next::Spill,
             () = keeping(&batch.held, self.settings.extend_every, pause) => {}
         }
-        tokio::select! {
-            biased;
-            () = &mut spill => Next::Spill,
-            turn = keeping(&batch.held, self.settings.extend_every, turn(&run.tries)) => Next::Try(turn),
+        loop {
+            let turn = tokio::select! {
+                biased;
+                () = &mut spill => return Next::Spill,
+                turn = keeping(&batch.held, self.settings.extend_every, turn(&run.tries)) => turn,
+            };
+            if !run.pause.forbids() {
+                return Next::Try(turn);
+            }
+            // It began while this one waited for its turn, which is another's meanwhile.
+            drop(turn);
+            tokio::select! {
+                biased;
+                () = run.stop.cancelled() => return Next::End,
+                () = &mut spill => return Next::Spill,
+                () = keeping(&batch.held, self.settings.extend_every, run.pause.over()) => {}
+            }
         }
     }
 

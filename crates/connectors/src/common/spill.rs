@@ -183,8 +183,8 @@ fn part(bytes: &mut Bytes) -> Option<Bytes> {
     (len <= bytes.len()).then(|| bytes.split_to(len))
 }
 
-/// A name as one plain part of a path.
-fn escaped(name: &str) -> String {
+/// A configured name as one plain part of a name on the shelf.
+pub fn escaped(name: &str) -> String {
     let mut out = String::new();
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || byte == b'-' {

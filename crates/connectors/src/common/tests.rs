@@ -13,6 +13,7 @@ use stoq_api::queue::{Deliveries, Delivery, Depth, Message, Part, Prefetch, Queu
 use stoq_api::results::Stored;
 use stoq_api::store::{ByteStream, Store, StoreKey};
 use stoq_api::{Content, Fault, FaultKind, Timestamp};
+use stoq_runtime::hold::Hold;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -239,6 +240,7 @@ impl Rig {
             route: Arc::default(),
             backlog: Backlog::default(),
             lane: None,
+            hold: Hold::default(),
         };
         Self { lane, sink, dead, shelf, frame, stop: CancellationToken::new() }
     }
@@ -437,6 +439,55 @@ async fn a_paused_connector_ends_at_once_and_gives_back() {
     rig.stop.cancel();
     running.await.unwrap().unwrap();
     assert_eq!(rig.lane.depth(), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_is_held_back_asks_nobody_and_takes_one_batch_at_most() {
+    let mut rig = Rig::new(|_, _| Ok(Verdict::Delivered));
+    rig.frame.settings.batch_items = 3;
+    let hold = rig.frame.hold.clone();
+    hold.set(true);
+    rig.publish(&["a", "b", "c", "d", "e"]);
+    let running = rig.start();
+    until(|| rig.lane.depth().1 == 3).await;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!((rig.lane.depth(), rig.sink.tries.lock().len()), ((2, 3), 0));
+    hold.set(false);
+    until(|| rig.lane.depth() == (0, 0)).await;
+    assert_eq!(rig.documents(), ["a", "b", "c", "d", "e"]);
+
+    hold.set(true);
+    rig.publish(&["f"]);
+    until(|| rig.lane.depth().1 == 1).await;
+    rig.stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!((rig.lane.depth(), rig.documents().len()), ((1, 0), 5), "at the end it is given back");
+}
+
+/// Retries that wait, and a batch that waits for its turn behind others, are held back, too.
+#[tokio::test(start_paused = true)]
+async fn being_held_back_reaches_what_waits_already() {
+    let hold = Hold::default();
+    let from_now_on = hold.clone();
+    let mut rig = Rig::new(move |item, tries| {
+        if item.id == "a" && tries == 1 {
+            from_now_on.set(true);
+        }
+        if tries < 3 { Err(away()) } else { Ok(Verdict::Delivered) }
+    });
+    rig.frame.hold = hold.clone();
+    (rig.frame.settings.batch_items, rig.frame.settings.concurrency) = (1, 1);
+    rig.publish(&["a", "b", "c"]);
+    let running = rig.start();
+    until(|| hold.is_on()).await;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    let tries: usize = rig.sink.tries.lock().values().sum();
+    assert_eq!(tries, 1, "nothing is asked any more");
+    hold.set(false);
+    until(|| rig.lane.depth() == (0, 0)).await;
+    assert_eq!(rig.documents(), ["a", "b", "c"]);
+    rig.stop.cancel();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

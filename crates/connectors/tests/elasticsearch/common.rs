@@ -14,6 +14,7 @@ use stoq_api::results::pack;
 use stoq_connectors::common::options::Backlog;
 use stoq_connectors::common::{DeadLetters, Frame, Settings};
 use stoq_memory::{MemoryQueue, MemoryStore};
+use stoq_runtime::hold::Hold;
 use stoq_testkit::NoQueues;
 use stoq_testkit::services::Search;
 use tokio_util::sync::CancellationToken;
@@ -114,6 +115,7 @@ impl Fleet {
             route: Arc::default(),
             backlog: Backlog::default(),
             lane: None,
+            hold: Hold::default(),
         };
         let stop = CancellationToken::new();
         let source = lane.subscribe("out", Prefetch { messages: 64 }).await.unwrap();

@@ -36,12 +36,17 @@ pub(crate) async fn run(command: DeadCommand, out: &mut dyn Write) -> Result<Exi
     }
 }
 
-/// Opens what is configured, without starting anything.
-pub(crate) async fn open(place: &PlaceArgs) -> Result<Base> {
+/// Opens what is configured, without starting anything or asking anybody.
+pub(crate) fn opened(place: &PlaceArgs) -> Result<Base> {
     let loaded = config::read(&place.common, place.home.flags())?;
     crate::warn(&loaded.warnings);
     crate::start_logs(&loaded.settings)?;
-    let base = Base::configured(loaded)?;
+    Base::configured(loaded)
+}
+
+/// The same, with brokers that can be used.
+pub(crate) async fn open(place: &PlaceArgs) -> Result<Base> {
+    let base = opened(place)?;
     for (name, broker) in base.brokers.opened() {
         broker.check().await.with_context(|| format!("broker {name}"))?;
     }

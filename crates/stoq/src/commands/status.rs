@@ -9,10 +9,12 @@ use stoq_api::scanner::PluginKind;
 use stoq_api::{Fault, FaultKind, Timestamp, fault};
 use stoq_connectors::common::spill::{Spill, Spilled};
 use stoq_engine::lanes::{DEAD, WORKERS};
+use stoq_runtime::escape::visible;
 
 use super::dead::open;
 use crate::cli::StatusArgs;
 use crate::exit::Exit;
+use crate::wiring::holds::{self, Mark};
 
 pub(crate) async fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> {
     let base = open(&args.place).await?;
@@ -32,10 +34,12 @@ pub(crate) async fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> 
         let count = Spill::new(&base.links.store, &connector.name).count().await;
         spilled.push((connector.name.clone(), count));
     }
+    let paused = holds::marks(&*base.links.store).await;
     if args.json {
-        as_json(&rows, &open, &spilled, out)?
+        as_json(&rows, &open, &spilled, &paused, out)?
     } else {
-        as_table(&rows, &open, &spilled, out)?
+        as_table(&rows, &open, &spilled, out)?;
+        paused_as_table(&paused, out)?;
     }
     base.close().await;
     let failed = rows.iter().filter_map(|(_, depth)| depth.as_ref().err()).filter(|fault| !not_told(fault));
@@ -66,7 +70,13 @@ fn age(depth: &Depth) -> Option<u64> {
     depth.oldest.map(|oldest| Timestamp::now().0.saturating_sub(oldest.0) / 1_000_000)
 }
 
-fn as_json(rows: &[Row], open: &Result<u64, Fault>, spilled: &[SpilledRow], out: &mut dyn Write) -> Result<()> {
+fn as_json(
+    rows: &[Row],
+    open: &Result<u64, Fault>,
+    spilled: &[SpilledRow],
+    paused: &Result<Vec<Mark>, Fault>,
+    out: &mut dyn Write,
+) -> Result<()> {
     let lanes: Map<String, Value> = rows
         .iter()
         .map(|(name, depth)| {
@@ -92,7 +102,29 @@ fn as_json(rows: &[Row], open: &Result<u64, Fault>, spilled: &[SpilledRow], out:
             (name.clone(), value)
         })
         .collect();
-    writeln!(out, "{}", json!({ "lanes": lanes, "open_scans": open, "spilled": spilled }))?;
+    let paused = match paused {
+        Ok(marks) => marks.iter().map(mark_as_json).collect(),
+        Err(fault) => json!({ "error": fault::chain(fault) }),
+    };
+    writeln!(out, "{}", json!({ "lanes": lanes, "open_scans": open, "spilled": spilled, "paused": paused }))?;
+    Ok(())
+}
+
+fn mark_as_json(mark: &Mark) -> Value {
+    json!({ "kind": mark.role, "name": mark.name, "since": mark.since().iso() + "Z", "reason": mark.reason })
+}
+
+fn paused_as_table(paused: &Result<Vec<Mark>, Fault>, out: &mut dyn Write) -> Result<()> {
+    match paused {
+        Ok(marks) => {
+            for mark in marks {
+                let Mark { role, name, reason, .. } = mark;
+                let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                writeln!(out, "{}", visible(&format!("{role} {name} paused since {}Z{why}", mark.since().iso())))?;
+            }
+        }
+        Err(fault) => writeln!(out, "paused: {}", fault::chain(fault))?,
+    }
     Ok(())
 }
 

@@ -50,6 +50,7 @@ fn surroundings(broker: &Arc<Moody>) -> Surroundings {
         delivered: Arc::default(),
         blocking: Arc::default(),
         gate: Gate::new(),
+        holds: Holds::default(),
     }
 }
 

@@ -18,6 +18,7 @@ use stoq_runtime::shutdown::Shutdown;
 
 use super::backends::{self, Backends, Brokers};
 use super::gate::Gate;
+use super::holds::Holds;
 use super::open::Opener;
 use crate::exit::UsageError;
 
@@ -45,6 +46,8 @@ pub(crate) struct Base {
     pub(crate) health: Health,
     /// Shut while workers are to take no new roots.
     pub(crate) gate: Gate,
+    /// What operators may pause.
+    pub(crate) holds: Holds,
 }
 
 impl Base {
@@ -79,6 +82,7 @@ impl Base {
             lasting,
             health: Health::default(),
             gate: Gate::new(),
+            holds: Holds::default(),
         }
     }
 
