@@ -1,8 +1,10 @@
 //! Documents a second into a strict event collector, through the connector and by a bare loop of the same requests.
 //!
-//! The collector runs in a process of its own. What the bare loop posts is what it saw of the connector: the same bytes,
-//! compressed already, in the same requests, and as many of them at a time. With acknowledgement it asks for each as the
-//! connector does.
+//! The collector is a process of its own on a core of its own, and the senders have the others, as sinks and connectors have
+//! machines of their own: our collector does for an event hardly more than to read it, so on shared cores the comparison
+//! would be about who gets them. What the bare loop posts is what it saw of the connector: the same bytes, compressed
+//! already, in the same requests, and as many of them at a time. With acknowledgement it asks for each as the connector
+//! does. `shared` leaves both all cores.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark talks to a person, and stops at a surprise")]
 
 #[path = "common/mod.rs"]
@@ -13,9 +15,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{BATCH, PAYLOADS, batches, connector, median, watched};
+use common::{BATCH, PAYLOADS, batches, connector, cpu, median, watched};
 use futures::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 use stoq_api::plugin::{Connector, Item, Verdict};
 use stoq_testkit::front::HttpFront;
@@ -28,14 +31,19 @@ const BATCHES: usize = 12;
 /// How often a turn sends them, and how often a long one does, to see whether memory grows.
 const PASSES: usize = 4;
 const LONG: usize = 16;
-/// Turns of each side; the first is not counted.
-const TURNS: usize = 8;
+/// Turns of each side; the first ones are not counted.
+const TURNS: usize = 12;
+const WARM: usize = 2;
 /// Batches at a time: the connector's default.
 const AT_ONCE: usize = 8;
 /// Requests of one batch at a time: the same.
 const REQUESTS: usize = 4;
 /// The wait before the first question for an acknowledgement, as the connector's.
 const FIRST_QUESTION: Duration = Duration::from_millis(25);
+/// What says that a process is the collector's.
+const SERVER: &str = "--server";
+/// What says that nobody has a core of its own.
+const SHARED: &str = "shared";
 /// How often the collector's process empties its indexes.
 const EMPTY: Duration = Duration::from_millis(20);
 
@@ -50,7 +58,8 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        let mut child = command.arg("--server").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        command.args(std::env::args().skip(1)).arg(SERVER);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (asked, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut server = Self { child, asked, answers, url: String::new() };
         server.url = server.line();
@@ -112,8 +121,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new(acknowledge: bool) -> Self {
-        let server = Server::start();
+    async fn new(server: Server, acknowledge: bool) -> Self {
         let mut bench = Self { server, batches: batches(BATCHES), bodies: Vec::new(), acknowledge };
         bench.bodies = bench.recorded().await;
         bench
@@ -140,29 +148,32 @@ impl Bench {
             .collect()
     }
 
-    /// Checks that all came, and gives the documents a second.
-    fn rate(&mut self, passes: usize, took: Duration) -> f64 {
+    /// Checks that all came.
+    fn told(&mut self, passes: usize, started: Instant, spent: Duration) -> (f64, f64) {
+        let (took, spent) = (started.elapsed(), cpu() - spent);
         let documents = passes * BATCHES * BATCH * PAYLOADS;
         assert_eq!(self.server.taken(), documents, "each document is there");
-        documents as f64 / took.as_secs_f64()
+        (documents as f64 / took.as_secs_f64(), spent.as_secs_f64() * 1e6 / documents as f64)
     }
 
-    async fn deliver(&mut self, out: &dyn Connector, passes: usize) -> f64 {
-        let started = Instant::now();
+    /// Documents a second, and what each took of the sender's processor, in microseconds.
+    async fn deliver(&mut self, out: &dyn Connector, passes: usize) -> (f64, f64) {
+        let (started, spent) = (Instant::now(), cpu());
         let all = (0..passes).flat_map(|_| &self.batches);
         stream::iter(all)
             .for_each_concurrent(AT_ONCE, |batch| async {
                 assert!(out.deliver(batch).await.unwrap().iter().all(|verdict| *verdict == Verdict::Delivered));
             })
             .await;
-        self.rate(passes, started.elapsed())
+        self.told(passes, started, spent)
     }
 
-    async fn bare(&mut self, passes: usize) -> f64 {
+    /// The same of the bare loop.
+    async fn bare(&mut self, passes: usize) -> (f64, f64) {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let channels = Mutex::new(Vec::new());
         let (url, token) = (self.server.url.clone(), self.token());
-        let started = Instant::now();
+        let (started, spent) = (Instant::now(), cpu());
         let post = async |target: &str, channel: Uuid, body: Bytes, packed: bool| -> Value {
             let request = client.post(format!("{url}{target}")).header("authorization", format!("Splunk {token}"));
             let request = request.header("x-splunk-request-channel", channel.to_string()).body(body);
@@ -186,27 +197,28 @@ impl Bench {
                 channels.lock().push(channel);
             })
             .await;
-        self.rate(passes, started.elapsed())
+        self.told(passes, started, spent)
     }
 
     async fn run(&mut self) {
         let said = if self.acknowledge { "with" } else { "without" };
         println!("{said} acknowledgement, {} requests of {BATCHES} batches", self.bodies.len());
-        println!("turn  bare docs/s  connector docs/s  ratio");
+        println!("        documents/s          CPU us/document");
+        println!("turn    bare  connector      bare  connector  ratio");
         let url = self.server.url.clone();
         let (mut ratios, mut rates) = (Vec::new(), Vec::new());
         for turn in 0..TURNS {
             let out = self.connector(&url);
             // Whoever comes second may find another machine: take turns at that, too.
-            let (bare, ours) = if turn % 2 == 0 {
+            let ((bare, bare_cpu), (ours, ours_cpu)) = if turn % 2 == 0 {
                 let bare = self.bare(PASSES).await;
                 (bare, self.deliver(&*out, PASSES).await)
             } else {
                 let ours = self.deliver(&*out, PASSES).await;
                 (self.bare(PASSES).await, ours)
             };
-            println!("{turn:4}  {bare:11.0}  {ours:16.0}  {:5.2}", ours / bare);
-            if turn > 0 {
+            println!("{turn:4}  {bare:6.0}  {ours:9.0}  {bare_cpu:8.1}  {ours_cpu:9.1}  {:5.2}", ours / bare);
+            if turn >= WARM {
                 ratios.push(ours / bare);
                 rates.push(ours);
             }
@@ -224,12 +236,39 @@ impl Bench {
     }
 }
 
-#[tokio::main]
-async fn main() {
-    if std::env::args().any(|word| word == "--server") {
-        return serve().await;
+/// The last core for the collector, the others for whoever sends. One core alone is shared.
+fn take_cores(collector: bool) {
+    let all = sched_getaffinity(None).unwrap();
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core)).collect();
+    let [others @ .., last] = cores.as_slice() else { return };
+    if others.is_empty() {
+        return;
     }
-    for acknowledge in [true, false] {
-        Bench::new(acknowledge).await.run().await;
+    let mut own = CpuSet::new();
+    if collector {
+        own.set(*last)
+    } else {
+        others.iter().for_each(|core| own.set(*core))
+    }
+    sched_setaffinity(None, &own).unwrap();
+}
+
+fn main() {
+    let says = |word: &str| std::env::args().any(|one| one == word);
+    let collector = says(SERVER);
+    // Threads that are made from now on have the same cores; collectors are started before.
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if collector {
+        if !says(SHARED) {
+            take_cores(true);
+        }
+        return runtime().block_on(serve());
+    }
+    let servers = [true, false].map(|acknowledge| (Server::start(), acknowledge));
+    if !says(SHARED) {
+        take_cores(false);
+    }
+    for (server, acknowledge) in servers {
+        runtime().block_on(async { Bench::new(server, acknowledge).await.run().await });
     }
 }

@@ -43,6 +43,12 @@ const OPTIONS: &[OptionInfo] = &[
     option("pipeline", OptionKind::Text, r#""""#, "ingest pipeline that documents go through"),
     option("max_request", OptionKind::Size, r#""8 MiB""#, "most bytes of one request, before it is compressed"),
     option("gzip", OptionKind::Bool, "true", "whether requests are compressed"),
+    option(
+        "concurrency",
+        OptionKind::Int,
+        "4",
+        "batches that are tried at a time: while some are made and compressed, the server has others",
+    ),
     option("timeout", OptionKind::Duration, r#""60 s""#, "how long one request may take"),
     option("connect_timeout", OptionKind::Duration, r#""10 s""#, "how long making a connection may take"),
     option("use_proxy", OptionKind::Bool, "false", "whether the environment's proxy variables count"),

@@ -3,11 +3,13 @@
 //! Names: <https://help.splunk.com/en/splunk-cloud-platform/common-information-model/6.0/data-models/malware>.
 //! `docs/sinks/splunk.md` has the table.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::MAX_SHARED;
 use super::ecs::{digests, hits};
+use super::members::Members;
 use super::scan::{Node, Scan};
+use super::write::Object;
 
 /// Most characters of a value; all of it stands in the event.
 const MAX_VALUE: usize = 1_024;
@@ -30,33 +32,42 @@ const NETWORK: [(&str, &str); 13] = [
     ("sender", "sender"),
 ];
 
-/// The fields of the payload at `place`, with the rule hits of `all` payloads or of that one.
-pub(super) fn fields(scan: &Scan<'_>, place: usize, all: bool, id: &str) -> Map<String, Value> {
-    let mut fields = Fields(Map::new());
+/// Writes the fields of the payload at `place`, with the rule hits of `all` payloads or of that one.
+pub(super) fn write(scan: &Scan<'_>, place: usize, all: bool, id: &str, out: &mut Vec<u8>) {
+    let mut fields = Fields(Object::open(out));
+    members(scan, place, all, id, &mut fields);
+    fields.0.close();
+}
+
+fn members(scan: &Scan<'_>, place: usize, all: bool, id: &str, fields: &mut Fields<'_>) {
     fields.one("stoq_id", id);
     fields.one("stoq_scan_id", &scan.scan_id.to_string());
     if let Some(tenant) = &scan.tenant {
         fields.one("stoq_tenant", tenant);
     }
     fields.one("vendor_product", "stoQ");
-    let Some(node) = scan.nodes.get(place) else { return fields.0 };
+    let Some(node) = scan.nodes.get(place) else { return };
     let payload_of = [("stoq_payload_id", node.id.to_string()), ("stoq_root_id", scan.nodes[node.root].id.to_string())];
     payload_of.iter().for_each(|(name, id)| fields.one(name, id));
-    file(node, &mut fields);
-    let nodes = if all { &scan.nodes[..] } else { std::slice::from_ref(node) };
-    let hits: Vec<_> = nodes.iter().flat_map(|node| hits(&node.workers())).take(MAX_VALUES).collect();
+    let workers = node.workers();
+    file(node, &workers, fields);
+    let hits: Vec<_> = if all {
+        scan.nodes.iter().flat_map(|node| hits(&node.workers())).take(MAX_VALUES).collect()
+    } else {
+        hits(&workers).into_iter().take(MAX_VALUES).collect()
+    };
     fields.many("signature", hits.iter().map(|hit| hit.rule.as_str()));
     fields.many("category", hits.iter().flat_map(|hit| hit.tags.iter().map(String::as_str)));
-    network(scan, &mut fields);
-    fields.0
+    network(scan, fields);
 }
 
-struct Fields(Map<String, Value>);
+/// Each name is written once at most.
+struct Fields<'o>(Object<'o>);
 
-impl Fields {
+impl Fields<'_> {
     fn one(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
-            self.0.insert(name.to_owned(), cut(value).into());
+            self.0.value(name, cut(value));
         }
     }
 
@@ -69,7 +80,7 @@ impl Fields {
             }
         }
         if !list.is_empty() {
-            self.0.insert(name.to_owned(), list.into());
+            self.0.value(name, &list);
         }
     }
 }
@@ -79,7 +90,7 @@ fn cut(value: &str) -> &str {
     value.char_indices().nth(MAX_VALUE).map_or(value, |(end, _)| &value[..end])
 }
 
-fn file(node: &Node<'_>, fields: &mut Fields) {
+fn file(node: &Node<'_>, workers: &Members<'_>, fields: &mut Fields<'_>) {
     if let Some(size) = node.read::<u64>("size") {
         fields.one("file_size", &size.to_string());
     }
@@ -91,11 +102,11 @@ fn file(node: &Node<'_>, fields: &mut Fields) {
             fields.one("file_path", name);
         }
     }
-    let digests = digests(node, &node.workers());
+    let digests = digests(node, workers);
     fields.many("file_hash", ["sha256", "sha1", "md5"].iter().filter_map(|name| digests.get(*name)?.as_str()));
 }
 
-fn network(scan: &Scan<'_>, fields: &mut Fields) {
+fn network(scan: &Scan<'_>, fields: &mut Fields<'_>) {
     let Some(network) = scan.network.filter(|network| network.len() <= MAX_SHARED) else { return };
     let Ok(Value::Object(seen)) = serde_json::from_str(network) else { return };
     for (member, field) in NETWORK {

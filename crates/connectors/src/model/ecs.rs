@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use stoq_api::json::Named;
 
+use super::members::Members;
 use super::payload::{self, room};
 use super::scan::{Node, Scan};
 use super::write::Object;
@@ -90,7 +90,7 @@ fn event(scan: &Scan<'_>, node: &Node<'_>, alert: bool) -> Value {
     event
 }
 
-fn file(node: &Node<'_>, workers: &Named<&RawValue>, related: &mut Related) -> Map<String, Value> {
+fn file(node: &Node<'_>, workers: &Members<'_>, related: &mut Related) -> Map<String, Value> {
     let mut file = Map::new();
     file.insert("type".to_owned(), "file".into());
     if let Some(size) = node.read::<u64>("size") {
@@ -124,7 +124,7 @@ fn file(node: &Node<'_>, workers: &Named<&RawValue>, related: &mut Related) -> M
 }
 
 /// Digests of a payload by name, the engine's own and those of plugins.
-pub(super) fn digests(node: &Node<'_>, workers: &Named<&RawValue>) -> Map<String, Value> {
+pub(super) fn digests(node: &Node<'_>, workers: &Members<'_>) -> Map<String, Value> {
     let mut hash = Map::new();
     for worker in ["hash", "ssdeep", "hash_ssdeep", "tlsh"] {
         let Some(Ok(Value::Object(results))) = workers.get(worker).map(|raw| serde_json::from_str(raw.get())) else {
@@ -201,7 +201,7 @@ pub(super) struct Hit {
 }
 
 /// Rules that matched, from every worker that tells them as `yara` does.
-pub(super) fn hits(workers: &Named<&RawValue>) -> Vec<Hit> {
+pub(super) fn hits(workers: &Members<'_>) -> Vec<Hit> {
     #[derive(Deserialize)]
     struct Matches<'a> {
         #[serde(borrow)]

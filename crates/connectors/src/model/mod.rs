@@ -6,6 +6,7 @@
 
 mod cim;
 mod ecs;
+mod members;
 mod payload;
 mod plugin;
 mod scan;
@@ -13,7 +14,6 @@ mod write;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use stoq_api::Timestamp;
 use stoq_api::plugin::Item;
 
@@ -130,17 +130,17 @@ impl Iterator for Documents<'_> {
 }
 
 impl Documents<'_> {
-    /// Fields of Splunk's Common Information Model for the document that was made last, and has that id. Of a whole
-    /// response they describe the first root, with the hits of all payloads.
-    pub fn cim(&self, id: &str) -> Map<String, Value> {
+    /// Writes the fields of Splunk's Common Information Model for the document that was made last, and has that id, as an
+    /// object. Of a whole response they describe the first root, with the hits of all payloads.
+    pub fn cim(&self, id: &str, out: &mut Vec<u8>) {
         let place = if self.model == Model::Plugin { self.payload } else { self.payload.saturating_sub(1) };
-        cim::fields(&self.scan, place, self.model == Model::Response, id)
+        cim::write(&self.scan, place, self.model == Model::Response, id, out);
     }
 
     fn next_of_plugin(&mut self) -> Option<(String, Bytes)> {
         loop {
             let node = self.scan.nodes.get(self.payload)?;
-            if let Some((name, result)) = node.workers().0.get(self.worker) {
+            if let Some((name, result)) = node.workers().at(self.worker) {
                 self.worker += 1;
                 let json = plugin::document(&self.scan, self.payload, name, result);
                 return Some((plugin::id(node.id, name), json.into()));

@@ -1,7 +1,6 @@
 //! `payload`: a payload's own members as they stand in the response, behind what places it in its scan.
 
-use stoq_api::json::Named;
-
+use super::members::Members;
 use super::scan::Scan;
 use super::write::{Object, list};
 
@@ -89,8 +88,7 @@ fn root(scan: &Scan<'_>, root: usize, place: usize, out: &mut Vec<u8>) {
     object.maybe("sha256", node.sha256());
     object.maybe("name", node.name.as_deref());
     // Its own document has it already.
-    let meta: Option<Named<&serde_json::value::RawValue>> =
-        (root != place).then(|| node.read("payload_meta")).flatten();
+    let meta: Option<Members<'_>> = (root != place).then(|| node.read("payload_meta")).flatten();
     if let Some(extra) = meta.as_ref().and_then(|meta| meta.get("extra_data"))
         && extra.get().len() <= super::MAX_SHARED
     {

@@ -13,6 +13,7 @@ use time::PrimitiveDateTime;
 use time::macros::format_description;
 
 use super::MAX_SHARED;
+use super::members::Members;
 
 /// A response whose payloads have found their parents.
 pub(super) struct Scan<'a> {
@@ -38,7 +39,7 @@ pub(super) struct Scan<'a> {
 pub(super) struct Node<'a> {
     pub(super) id: PayloadId,
     /// Its members, in order.
-    pub(super) members: Named<&'a RawValue>,
+    pub(super) members: Members<'a>,
     /// Its file name, cut to [`MAX_NAME`] characters.
     pub(super) name: Option<String>,
     /// Its first parent, which stands before it.
@@ -63,7 +64,7 @@ pub(super) struct Above<'s> {
 #[derive(Deserialize)]
 struct Wire<'a> {
     #[serde(borrow)]
-    results: Vec<Named<&'a RawValue>>,
+    results: Vec<Members<'a>>,
     #[serde(borrow)]
     request_meta: &'a RawValue,
     #[serde(borrow)]
@@ -185,7 +186,7 @@ impl<'a> Node<'a> {
     }
 
     /// Results by worker.
-    pub(super) fn workers(&self) -> Named<&'a RawValue> {
+    pub(super) fn workers(&self) -> Members<'a> {
         self.read("workers").unwrap_or_default()
     }
 
@@ -196,7 +197,7 @@ impl<'a> Node<'a> {
 }
 
 /// What is needed of each payload's members.
-fn nodes(results: Vec<Named<&RawValue>>) -> Result<Vec<Node<'_>>, serde_json::Error> {
+fn nodes(results: Vec<Members<'_>>) -> Result<Vec<Node<'_>>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Meta<'a> {
         #[serde(borrow)]

@@ -92,7 +92,6 @@ fn event(config: &Validated, item: usize, document: &Document, documents: &Docum
     let name = |template: &Option<Names>| template.as_ref().map(|template| template.name(&head));
     // Its syntax was read when the document was made.
     let event = std::str::from_utf8(&document.json).map_err(|e| wrong(&e))?;
-    let fields = documents.cim(&document.id);
     let index = name(&config.index);
     let mut json = Vec::with_capacity(event.len() + ROOM);
     json.extend_from_slice(b"{\"time\":");
@@ -106,7 +105,7 @@ fn event(config: &Validated, item: usize, document: &Document, documents: &Docum
     json.extend_from_slice(b",\"event\":");
     json.extend_from_slice(event.as_bytes());
     json.extend_from_slice(b",\"fields\":");
-    serde_json::to_writer(&mut json, &fields).map_err(|e| wrong(&e))?;
+    documents.cim(&document.id, &mut json);
     json.extend_from_slice(b"}\n");
     Ok(Event { item, id: document.id.clone(), index, json: json.into() })
 }
