@@ -38,6 +38,16 @@ const OPENSEARCH: [(&str, u32); 2] = [
     ("org.opensearch.distribution.integ-test-zip:opensearch:3.6.0:zip", 21),
     ("org.opensearch.distribution.integ-test-zip:opensearch:2.19.6:zip", 11),
 ];
+/// OpenSearch with TLS, users and roles, in a folder of its own: the newest release of which the security plugin is published
+/// there, too, and what that needs and does not bring along. Only where there is a Java 21.
+const SECURE: &str = "opensearch-secure-3.4.0";
+const SECURE_SEARCH: (&str, &str) =
+    ("opensearch-3.4.0", "org.opensearch.distribution.integ-test-zip:opensearch:3.4.0:zip");
+const SECURE_PLUGIN: &str = "org.opensearch.plugin:opensearch-security:3.4.0.0:zip";
+const SECURE_LIBRARY: &str = "org.apache.commons:commons-collections4:4.4:jar";
+const SECURE_JAVA: u32 = 21;
+/// A module that the plugin can do without and that these builds lack, as its description names it and as it should.
+const LACKS: (&str, &str) = (",rule-framework\n", ",rule-framework;optional=true\n");
 /// Where systems keep their Javas.
 const JAVAS: &str = "/usr/lib/jvm";
 /// Google's in-memory Pub/Sub with what it lacks, in this crate's folder `pstest`. The last number counts our changes.
@@ -75,6 +85,9 @@ pub(crate) fn install() -> Result<()> {
         let folder = format!("{}-{}", words.next().unwrap_or_default(), words.next().unwrap_or_default());
         once(&cache.join(&folder), |into| fetch_search(artifact, &folder, into))?;
     }
+    if has_java(SECURE_JAVA) {
+        once(&cache.join(SECURE), fetch_secure)?;
+    }
     once(&cache.join(KAFKA), fetch_kafka)
 }
 
@@ -99,14 +112,7 @@ fn has_java(least: u32) -> bool {
 
 fn fetch_search(artifact: &str, name: &str, folder: &Path) -> Result<()> {
     say(&format!("fetching {name}, once"));
-    let mut maven = Command::new("mvn");
-    maven
-        .args(["-B", "-q", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack"])
-        .args([&format!("-Dartifact={artifact}"), "-DoutputDirectory=."])
-        .current_dir(folder);
-    run(maven, MAVEN_ADVICE)?;
-    // Without a project, this is where Maven notes what it has unpacked.
-    fs::remove_dir_all(folder.join("${project.basedir}")).context("cannot remove what Maven left behind")?;
+    maven("unpack", artifact, folder)?;
     // What was unpacked is one folder of that name, and is to be the folder itself.
     let inner = folder.join(name);
     for entry in fs::read_dir(&inner).with_context(|| format!("{name} is not in its archive"))? {
@@ -114,6 +120,38 @@ fn fetch_search(artifact: &str, name: &str, folder: &Path) -> Result<()> {
         fs::rename(entry.path(), folder.join(entry.file_name()))?;
     }
     fs::remove_dir(&inner).with_context(|| format!("cannot remove {}", inner.display()))
+}
+
+/// Has Maven put an artifact into a folder: unpacked, or as it is.
+fn maven(goal: &str, artifact: &str, folder: &Path) -> Result<()> {
+    let mut maven = Command::new("mvn");
+    maven
+        .args(["-B", "-q", &format!("org.apache.maven.plugins:maven-dependency-plugin:3.8.1:{goal}")])
+        .args([&format!("-Dartifact={artifact}"), "-DoutputDirectory=."])
+        .current_dir(folder);
+    run(maven, MAVEN_ADVICE)?;
+    // Without a project, this is where Maven notes what it has unpacked.
+    let notes = folder.join("${project.basedir}");
+    if notes.exists() {
+        fs::remove_dir_all(notes).context("cannot remove what Maven left behind")?;
+    }
+    Ok(())
+}
+
+fn fetch_secure(folder: &Path) -> Result<()> {
+    fetch_search(SECURE_SEARCH.1, SECURE_SEARCH.0, folder)?;
+    let plugin = folder.join("plugins/opensearch-security");
+    fs::create_dir_all(&plugin).with_context(|| format!("cannot make {}", plugin.display()))?;
+    maven("unpack", SECURE_PLUGIN, &plugin)?;
+    maven("copy", SECURE_LIBRARY, &plugin)?;
+    let described = plugin.join("plugin-descriptor.properties");
+    let description = fs::read_to_string(&described).context("the plugin has no description")?;
+    if !description.contains(LACKS.0) {
+        bail!("{}: {:?} is not in it", described.display(), LACKS.0);
+    }
+    fs::write(&described, description.replace(LACKS.0, LACKS.1)).context("cannot change the plugin's description")?;
+    // As its own installer does.
+    fs::rename(plugin.join("config"), folder.join("config/opensearch-security")).context("the plugin has no config")
 }
 
 /// Where programs are kept: `stoq` in the user's cache.

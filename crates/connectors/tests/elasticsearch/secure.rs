@@ -16,9 +16,21 @@ fn options(search: &Search, user: &str, password: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_may_write_is_told_from_who_may_not() {
+async fn elasticsearch_tells_who_may_write_from_who_may_not() {
     let _turn = crate::TURN.lock().await;
-    let search = Search::elasticsearch(SearchOptions { security: true, ..SearchOptions::default() }).await;
+    check(Search::elasticsearch(SearchOptions { security: true, ..SearchOptions::default() }).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opensearch_tells_who_may_write_from_who_may_not() {
+    let _turn = crate::TURN.lock().await;
+    match Search::secure_opensearch().await {
+        Some(search) => check(search).await,
+        None => eprintln!("NOT RUN: OpenSearch with security needs a Java 21"),
+    }
+}
+
+async fn check(search: Search) {
     let admin = connector(options(&search, "admin", Search::PASSWORD));
     // It listens before it knows its users.
     let end = Instant::now() + PATIENCE;
