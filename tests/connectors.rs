@@ -1,5 +1,5 @@
-//! Connectors of a fleet on a real broker: one that is away holds up only itself, falls back on the payload store, and
-//! catches up; what one refuses stays its own; killed again and again, they deliver everything once.
+//! Connectors of a fleet on a real broker: one that is away holds up only itself, leaves the others their rate, falls back on
+//! the payload store, and catches up; what one refuses stays its own; killed again and again, they deliver everything once.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on is to stop")]
 
 #[path = "support/fleet.rs"]
@@ -8,6 +8,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use stoq_testkit::services::Process;
@@ -18,6 +19,11 @@ use crate::support::{files, stoq, text, until};
 
 /// Files that are scanned.
 const FILES: usize = 200;
+/// Rounds in which the rate of a sink is measured, beside one that works and beside one that is away in turn.
+const ROUNDS: usize = 3;
+/// Least part of its rate that a sink keeps beside one that is away. It loses nothing in truth; the rest is for what else the
+/// machine does.
+const KEPT: f64 = 0.7;
 /// Times that connectors are killed.
 const KILLS: usize = 20;
 
@@ -90,6 +96,70 @@ async fn one_that_is_away_holds_up_only_itself_and_catches_up() {
     assert_eq!(scans(&dir.join("choosy")).len(), chosen);
     stops_well("the worker", worker).await;
     stops_well("the connector", connector).await;
+    assert!(fleet.command(&["dead", "list", "--json"]).expect(0).out.is_empty());
+}
+
+/// From the first file to the last one of those that were made since.
+fn took(dir: &Path, since: SystemTime) -> Duration {
+    let entries = std::fs::read_dir(dir).unwrap().flatten();
+    let made = entries.map(|e| e.metadata().unwrap().modified().unwrap()).filter(|made| *made >= since);
+    let mut made: Vec<SystemTime> = made.collect();
+    made.sort();
+    assert_eq!(made.len(), FILES);
+    made[FILES - 1].duration_since(made[0]).unwrap()
+}
+
+/// Where nobody listens: the port of a service that no machine has had for decades.
+const NOBODY: &str = "http://127.0.0.1:9";
+
+/// What waits on the lane is delivered as fast beside a sink that is away for the whole time as beside one that works.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_away_leaves_the_other_its_rate() {
+    let server = HecServer::start(Options::new(vec![Token::new("ours", true)])).await;
+    let mut fleet = Fleet::start(Kind::RabbitMq, |_| String::new()).await;
+    let dir = fleet.path("");
+    let more = format!(
+        "[connectors.siem.splunk]\nurls = [\"{NOBODY}\"]\ntoken = \"ours\"\nmodel = \"response\"\nack_poll = \"50 ms\"\n"
+    );
+    let configuration = std::fs::read_to_string(fleet.configuration()).unwrap();
+    std::fs::write(fleet.configuration(), configuration + &more).unwrap();
+    fleet.command(&["setup"]).expect(0);
+    let works = format!("connectors.siem.splunk.urls={}", server.url());
+    let worker = fleet.role("worker", &["--slots", "1"]);
+    let (mut beside_one_that_works, mut beside_one_that_is_away) = (Duration::ZERO, Duration::ZERO);
+    let mut there = 0;
+    for round in 0..2 * ROUNDS {
+        let away = round % 2 == 1;
+        scan_all(&mut fleet, there, there + FILES).await;
+        there += FILES;
+        until("all scans are done", || {
+            let status = fleet.command(&["status", "--json"]).expect(0).response();
+            status["open_scans"] == 0 && status["lanes"]["roots"]["waiting"] == 0
+        });
+        let since = SystemTime::now();
+        let there_or_not = ["--set", works.as_str()];
+        let mut connector = fleet.role("connector", if away { &[] } else { &there_or_not });
+        until("the sink that works has everything", || {
+            assert!(connector.exited().is_none(), "{}", connector.log());
+            fleet.response_count() == there
+        });
+        let sum = if away { &mut beside_one_that_is_away } else { &mut beside_one_that_works };
+        *sum += took(&dir.join("out"), since);
+        if away {
+            assert_eq!(events(&server).len(), there - FILES, "the sink that is away has nothing of it");
+            stops_well("the connector", connector).await;
+            connector = fleet.role("connector", &["--set", &works]);
+        }
+        until("both have everything", || events(&server).len() == there);
+        stops_well("the connector", connector).await;
+    }
+    let kept = beside_one_that_works.as_secs_f64() / beside_one_that_is_away.as_secs_f64();
+    println!(
+        "{there} responses, {beside_one_that_works:?} beside one that works, {beside_one_that_is_away:?} beside one away"
+    );
+    assert!(kept >= KEPT, "{kept:.2} of its rate is left beside one that is away");
+    assert_eq!(events(&server).into_keys().collect::<BTreeSet<_>>(), scans(&dir.join("out")));
+    stops_well("the worker", worker).await;
     assert!(fleet.command(&["dead", "list", "--json"]).expect(0).out.is_empty());
 }
 
