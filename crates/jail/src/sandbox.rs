@@ -1,8 +1,8 @@
 //! What a slot gives up before it sees a byte of a payload.
 //!
-//! In this order: every descriptor but its own, resource limits, its user, new privileges, being traced, the file system
-//! and the network by Landlock, and at last system calls by seccomp. Seccomp is the wall: Landlock alone leaves sockets
-//! open on many kernels, and is a second one behind it.
+//! In this order: every descriptor but its own, resource limits, its turn at the processor, its user, new privileges,
+//! being traced, the file system and the network by Landlock, and at last system calls by seccomp. Seccomp is the wall:
+//! Landlock alone leaves sockets open on many kernels, and is a second one behind it.
 
 pub(crate) mod filter;
 pub(crate) mod tool;
@@ -23,6 +23,10 @@ pub(crate) const NOBODY: u32 = 65_534;
 const STACK: u64 = 8 << 20;
 /// Descriptors of a slot: its socket, its two pipes and a payload's file, with some to spare.
 const OPEN_FILES: u64 = 16;
+/// How far slots and tools stand behind everybody else who wants a processor, as `nice(2)` counts. Slots that keep all cores
+/// busy are the normal case. Without this, each hand-over in the process that feeds them would wait for a slot's time slice
+/// to end, and with it leases, acknowledgements and the few payloads of a quiet tenant.
+const NICE: i32 = 10;
 /// Address space for payloads that are mapped read-only, beside [`Rules::memory`]; memory files are not counted as data.
 const MAPPED: u64 = 64 << 30;
 
@@ -93,6 +97,7 @@ impl Baseline {
 /// A part that `rules` ask for is not to be had; the text says which and what to do.
 pub(crate) fn enter(rules: &Rules, base: Baseline) -> Result<Applied, String> {
     limits(rules, base)?;
+    stand_back()?;
     let unprivileged = drop_user()?;
     end_with(rules.supervisor)?;
     rustix::thread::set_no_new_privs(true).map_err(|e| format!("no_new_privs: {e}"))?;
@@ -100,6 +105,12 @@ pub(crate) fn enter(rules: &Rules, base: Baseline) -> Result<Applied, String> {
     let landlock = restrict(landlock_rules()?, rules.landlock_min)?;
     let seccomp = filter::Filters::of_slot()?.enforce(rules.mode)?;
     Ok(Applied { landlock, seccomp, unprivileged })
+}
+
+/// Lets the processes that feed this one go first. Whoever starts it may have asked for more already.
+fn stand_back() -> Result<(), String> {
+    let now = rustix::process::getpriority_process(None).map_err(|e| format!("priority: {e}"))?;
+    rustix::process::setpriority_process(None, now.max(NICE)).map_err(|e| format!("priority {NICE}: {e}"))
 }
 
 fn limits(rules: &Rules, base: Baseline) -> Result<(), String> {

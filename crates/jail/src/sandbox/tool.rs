@@ -17,7 +17,7 @@ use seccompiler::{BackendError, SeccompRule};
 use serde::{Deserialize, Serialize};
 
 use super::filter::{Calls, Filters, equal, masked, not_exec, one_of};
-use super::{LANDLOCK, Mode, STACK, drop_user, end_with, landlock_rules, lower, restrict};
+use super::{LANDLOCK, Mode, STACK, drop_user, end_with, landlock_rules, lower, restrict, stand_back};
 use crate::sys;
 
 /// Where the program is open until it runs. Above every limit of open files that a tool gets.
@@ -71,6 +71,7 @@ fn prepare(rules: &ToolRules, control: BorrowedFd<'_>) -> Result<(Vec<CString>, 
     // Paths are opened as the user who can reach them; what they grant is decided by these rules alone.
     let landlock = paths(landlock_rules()?, rules, scratch.as_fd())?;
     limits(rules)?;
+    stand_back()?;
     drop_user()?;
     // Only now: a process that changes its user while above this limit may not run a program any more.
     lower(&[(Resource::Nproc, 0)])?;

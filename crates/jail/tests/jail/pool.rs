@@ -32,6 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("pool::refusals_say_why", refusals),
     ];
     trials.extend(elsewhere("pool::what_was_killed_is_started_again", killed));
+    trials.extend(elsewhere("pool::slots_stand_back_behind_their_supervisor", stands_back));
     trials.extend(elsewhere("pool::without_seccomp_only_where_that_is_allowed", no_seccomp));
     trials.extend(elsewhere("pool::slots_may_be_the_fork_servers_children", no_siblings));
     trials
@@ -220,24 +221,37 @@ fn refusals() {
     assert!(matches!(start(PoolConfig { slots: 0, ..config() }, b""), JailError::Config(_)));
 }
 
+/// The children of this process, and how nice they are.
+fn processes() -> Vec<(rustix::process::Pid, i32)> {
+    let ours = std::process::id().to_string();
+    let all = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|process| {
+        // A process may be gone by the time that it is looked at.
+        let status = std::fs::read_to_string(process.path().join("stat")).ok()?;
+        // From the state on; the parent and the niceness are the fields 4 and 19 of proc(5).
+        let fields: Vec<&str> = status.rsplit(')').next()?.split_whitespace().collect();
+        let pid = process.file_name().to_str()?.parse().ok().and_then(rustix::process::Pid::from_raw)?;
+        (fields[1] == ours).then(|| (pid, fields[16].parse().unwrap()))
+    });
+    all.collect()
+}
+
+/// Slots let their supervisor go first.
+fn stands_back() {
+    let pool = pool(PoolConfig { slots: 2, ..config() });
+    run(&pool, vec![item("ok", b"")]);
+    let ours = rustix::process::getpriority_process(None).unwrap();
+    let nicer = processes().iter().filter(|(_, nice)| *nice > ours).count();
+    assert!(nicer >= 1, "no slot stands back");
+}
+
 /// Somebody kills the fork server and all slots.
 fn killed() {
     let pool = pool(PoolConfig { slots: 2, ..config() });
-    let ours = std::process::id().to_string();
-    let mut killed = 0;
-    for process in std::fs::read_dir("/proc").unwrap().flatten() {
-        // A process may be gone by the time that it is looked at.
-        let status = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
-        let parent = status.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
-        let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
-        if let (Some(parent), Some(pid)) = (parent, pid.and_then(rustix::process::Pid::from_raw))
-            && parent == ours
-        {
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-            killed += 1;
-        }
+    let processes = processes();
+    for (pid, _) in &processes {
+        rustix::process::kill_process(*pid, rustix::process::Signal::KILL).unwrap();
     }
-    assert!(killed >= 1, "no child of ours");
+    assert!(!processes.is_empty(), "no child of ours");
     for _ in 0..3 {
         let answers = run(&pool, vec![item("ok upper", b"a"), item("ok", b"")]);
         assert_eq!((ran(&answers[0]), ran(&answers[1])), ("0 1 ".into(), "0 ".into()));
