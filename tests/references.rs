@@ -164,7 +164,7 @@ async fn depth(queue: &dyn Queue, subscription: &str) -> u64 {
 
 async fn one(queue: &dyn Queue, subscription: &str) -> Message {
     let mut deliveries = queue.subscribe(subscription, Prefetch { messages: 1 }).await.unwrap();
-    must_end(subscription, deliveries.next()).await.unwrap().unwrap().message.clone()
+    must_end(subscription, deliveries.next()).await.unwrap().unwrap().written().unwrap().into_owned()
 }
 
 /// Sends one message through an intake until it is acknowledged; gives the letter or the task that it became.
