@@ -1,8 +1,9 @@
 //! What a tenant notices of another one's flood: how long its responses take alone and under the flood, in one run, and in
 //! which parts two that both flood get the slots.
 //!
-//! `cargo bench -p stoq --bench tenants`. Lanes in memory and on a RabbitMQ server that is started for it; a worker with two
-//! jailed slots in this process; hash, mimetype and yara with 70 rules on payloads of 12 KiB. The quiet tenant's payloads
+//! `cargo bench -p stoq --bench tenants`. Lanes in memory and on a RabbitMQ server that is started for it, where each intake
+//! and the worker have connections of their own, as processes have; a worker with two jailed slots in this process; hash,
+//! mimetype and yara with 70 rules on payloads of 12 KiB. The quiet tenant's payloads
 //! come at fixed times, whether or not earlier ones are done: as many as a tenth of what the flood gets when it is alone.
 //! The flood keeps its lane full. Times are from the moment at which a payload comes to the one at which its response is on the result lane.
 #![expect(clippy::unwrap_used, reason = "a measurement stops at the first surprise")]
@@ -36,8 +37,9 @@ const SIZE: usize = 12 << 10;
 const SLOTS: usize = 2;
 /// Messages in work, as in a fleet.
 const CONCURRENCY: usize = 32 * SLOTS;
-/// Payloads of the quiet tenant.
-const QUIET: usize = 200;
+/// Payloads of the quiet tenant whose way is timed, after so many that are not: the first find no slot of their tenant.
+const QUIET: usize = 3_000;
+const WARM: usize = 300;
 /// The flood gets so many times as much.
 const FLOOD: u32 = 10;
 /// How long floods are measured.
@@ -48,6 +50,8 @@ const TENANTS: [&str; 2] = ["flood", "quiet"];
 
 /// Opens a lane by its name, with a bound or without.
 type OpenLane = dyn Fn(&str, Option<u64>) -> Arc<dyn Queue>;
+/// Connects once more to the same lanes.
+type Connect = dyn Fn() -> Box<OpenLane>;
 
 fn build(config: &[u8]) -> Result<stoq_jail::Hello, String> {
     rounds::build(config, &stoq_scanners::registry())
@@ -58,11 +62,16 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         measure("in memory", &|_| {
-            Box::new(|name: &str, bound: Option<u64>| -> Arc<dyn Queue> {
-                match bound {
-                    Some(bound) => Arc::new(MemoryQueue::bounded(name, bound as usize)),
-                    None => Arc::new(MemoryQueue::new(name)),
-                }
+            let all: Arc<Mutex<BTreeMap<String, Arc<MemoryQueue>>>> = Arc::default();
+            Box::new(move || {
+                let all = Arc::clone(&all);
+                Box::new(move |name: &str, bound: Option<u64>| -> Arc<dyn Queue> {
+                    let made = || match bound {
+                        Some(bound) => MemoryQueue::bounded(name, bound as usize),
+                        None => MemoryQueue::new(name),
+                    };
+                    Arc::<MemoryQueue>::clone(all.lock().entry(name.to_owned()).or_insert_with(|| Arc::new(made())))
+                })
             })
         })
         .await;
@@ -71,14 +80,16 @@ fn main() {
             let options = json!({
                 "addresses": [server.address()], "user": server.user(), "password": server.password(), "prefix": prefix,
             });
-            let broker = (stoq_rabbitmq::registration().open)(options.as_object().unwrap()).unwrap();
-            Box::new(move |name: &str, bound| broker.lane(name, LaneOptions { bound }))
+            Box::new(move || {
+                let broker = (stoq_rabbitmq::registration().open)(options.as_object().unwrap()).unwrap();
+                Box::new(move |name: &str, bound| broker.lane(name, LaneOptions { bound }))
+            })
         })
         .await;
     });
 }
 
-async fn measure(what: &str, fresh: &dyn Fn(&str) -> Box<OpenLane>) {
+async fn measure(what: &str, fresh: &dyn Fn(&str) -> Box<Connect>) {
     let [most, _] = floods(&*fresh("most"), [1, 1], &TENANTS[..1]).await;
     let pace = WINDOW * FLOOD / u32::try_from(most).unwrap();
     println!("{what}: the flood alone: {:.0} responses a second", most as f64 / WINDOW.as_secs_f64());
@@ -100,8 +111,8 @@ fn at(sorted: &[Duration], part: f64) -> f64 {
 }
 
 /// How long each of the quiet tenant's payloads took, in order.
-async fn latencies(open: &OpenLane, pace: Duration, flood: bool) -> Vec<Duration> {
-    let rig = Rig::start(open, [1, 1]).await;
+async fn latencies(connect: &Connect, pace: Duration, flood: bool) -> Vec<Duration> {
+    let rig = Rig::start(connect, [1, 1]).await;
     if flood {
         rig.flood(TENANTS[0]);
         // From here on its lane is full.
@@ -115,9 +126,9 @@ async fn latencies(open: &OpenLane, pace: Duration, flood: bool) -> Vec<Duration
     let intake = rig.intake(TENANTS[1]);
     let stop = rig.stop.clone();
     tokio::spawn(async move { intake.run(&mut paced, &stop).await.unwrap() });
-    let mut took = Vec::with_capacity(QUIET);
+    let mut took = Vec::with_capacity(WARM + QUIET);
     let mut deliveries = rig.results.subscribe("drain", Prefetch { messages: 256 }).await.unwrap();
-    while took.len() < QUIET {
+    while took.len() < WARM + QUIET {
         let delivery = deliveries.next().await.unwrap().unwrap();
         let now = Instant::now();
         for item in results::unpack(&delivery.message).unwrap() {
@@ -125,19 +136,20 @@ async fn latencies(open: &OpenLane, pace: Duration, flood: bool) -> Vec<Duration
             if response["tenant"] == TENANTS[1] {
                 let name = &response["results"][0]["payload_meta"]["extra_data"]["filename"];
                 let number: usize = name.as_str().unwrap().parse().unwrap();
-                took.push(now - sent.lock()[number]);
+                took.push((number, now - sent.lock()[number]));
             }
         }
         delivery.ack().await.unwrap();
     }
     rig.end().await;
+    let mut took: Vec<_> = took.into_iter().filter(|(number, _)| *number >= WARM).map(|(_, time)| time).collect();
     took.sort_unstable();
     took
 }
 
 /// Responses of tenants that flood, within a window after the first moments.
-async fn floods(open: &OpenLane, weights: [u32; 2], who: &[&str]) -> [usize; 2] {
-    let rig = Rig::start(open, weights).await;
+async fn floods(connect: &Connect, weights: [u32; 2], who: &[&str]) -> [usize; 2] {
+    let rig = Rig::start(connect, weights).await;
     who.iter().for_each(|tenant| rig.flood(tenant));
     let mut deliveries = rig.results.subscribe("drain", Prefetch { messages: 256 }).await.unwrap();
     let start = Instant::now() + WINDOW / 4;
@@ -157,6 +169,8 @@ async fn floods(open: &OpenLane, weights: [u32; 2], who: &[&str]) -> [usize; 2] 
 /// A worker with lanes of its own.
 struct Rig {
     around: Arc<Surroundings>,
+    /// For each tenant.
+    intakes: [Arc<Links>; 2],
     results: Arc<dyn Queue>,
     working: tokio::task::JoinHandle<Result<(), Fault>>,
     stop: CancellationToken,
@@ -164,19 +178,23 @@ struct Rig {
 }
 
 impl Rig {
-    async fn start(open: &OpenLane, weights: [u32; 2]) -> Self {
-        let lanes_of = |tenant: Option<&str>, weight| TenantLanes {
-            tenant: tenant.map(Into::into),
-            weight,
-            taken: true,
-            children: open(&TaskLane::Children.name(tenant), None),
-            roots: open(&TaskLane::Roots.name(tenant), Some(BACKLOG)),
+    async fn start(connect: &Connect, weights: [u32; 2]) -> Self {
+        let ledger = Arc::new(MemoryLedger::new());
+        let store = Arc::new(MemoryStore::new());
+        let links = |open: Box<OpenLane>| {
+            let lanes = lanes(&*open, weights);
+            let settings = Settings { concurrency: CONCURRENCY, coupled: true, ..Settings::default() };
+            Arc::new(Links::new(
+                lanes,
+                Arc::<MemoryLedger>::clone(&ledger),
+                Arc::<MemoryStore>::clone(&store),
+                settings,
+            ))
         };
-        let tenants = TENANTS.iter().zip(weights).map(|(tenant, weight)| lanes_of(Some(tenant), weight));
-        let results = open("results", None);
-        let lanes = Lanes::new(lanes_of(None, 1), tenants, Arc::clone(&results), open("dead", None));
-        lanes.declare(&["drain"]).await.unwrap();
-        let settings = Settings { concurrency: CONCURRENCY, coupled: true, ..Settings::default() };
+        let results = connect()("results", None);
+        let work = links(connect());
+        work.lanes.declare(&["drain"]).await.unwrap();
+        let intakes = TENANTS.map(|_| links(connect()));
         let plan = plan();
         let config = PoolConfig {
             slots: SLOTS,
@@ -184,11 +202,10 @@ impl Rig {
             ..PoolConfig::default()
         };
         let pool = Pool::start(config, serde_json::to_vec(&plan).unwrap().into()).unwrap();
-        let ledger = Arc::new(MemoryLedger::new());
         let around = Arc::new(Surroundings {
             meters: stoq_engine::Meters::default(),
             breaker: stoq_engine::Breaker::default(),
-            links: Arc::new(Links::new(lanes, ledger, Arc::new(MemoryStore::new()), settings)),
+            links: work,
             files: Arc::default(),
             fetchers: BTreeMap::new(),
             runner: Arc::new(pool),
@@ -202,7 +219,7 @@ impl Rig {
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let (worker, s, f) = (Worker::new(Arc::clone(&around)), stop.clone(), force.clone());
         let working = tokio::spawn(async move { worker.run(&s, &f).await });
-        Self { around, results, working, stop, force }
+        Self { around, intakes, results, working, stop, force }
     }
 
     fn intake(&self, tenant: &str) -> Intake {
@@ -213,7 +230,8 @@ impl Rig {
             request_meta: RequestMeta::default(),
             tenant: Some(tenant.to_owned()),
         };
-        Intake::new(Arc::clone(&self.around.links), settings)
+        let of = TENANTS.iter().position(|name| *name == tenant).unwrap();
+        Intake::new(Arc::clone(&self.intakes[of]), settings)
     }
 
     fn flood(&self, tenant: &str) {
@@ -226,6 +244,19 @@ impl Rig {
         self.force.cancel();
         self.working.await.unwrap().unwrap();
     }
+}
+
+/// The lanes of a process, which knows all tenants.
+fn lanes(open: &OpenLane, weights: [u32; 2]) -> Lanes {
+    let of = |tenant: Option<&str>, weight| TenantLanes {
+        tenant: tenant.map(Into::into),
+        weight,
+        taken: true,
+        children: open(&TaskLane::Children.name(tenant), None),
+        roots: open(&TaskLane::Roots.name(tenant), Some(BACKLOG)),
+    };
+    let tenants = TENANTS.iter().zip(weights).map(|(tenant, weight)| of(Some(tenant), weight));
+    Lanes::new(of(None, 1), tenants.collect::<Vec<_>>(), open("results", None), open("dead", None))
 }
 
 fn plan() -> Plan {
@@ -280,7 +311,7 @@ struct Paced {
 impl Provider for Paced {
     async fn next(&mut self) -> Result<Option<Taking>, Fault> {
         let number = self.sent.lock().len();
-        if number == QUIET {
+        if number == WARM + QUIET {
             return Ok(None);
         }
         tokio::time::sleep_until(self.next).await;
