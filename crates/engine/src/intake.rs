@@ -23,6 +23,9 @@ use crate::links::Links;
 
 /// Batches that are being published at a time: while one is being confirmed, the next are read.
 const BATCHES_IN_FLIGHT: usize = 8;
+/// Batches that may be under way when one goes out that is not full. So a reference that comes alone leaves at once, and
+/// where many come, those that arrive during a confirmation go together: each message costs a broker more than its bytes.
+pub const EAGER_IN_FLIGHT: usize = 2;
 /// Bytes in memory of the references that are being published, beyond which no more are taken.
 const BYTES_IN_FLIGHT: u64 = 64 << 20;
 /// Pause after a source was away.
@@ -89,15 +92,27 @@ impl Intake {
     pub async fn run(&self, provider: &mut dyn Provider, stop: &CancellationToken) -> Result<(), Fault> {
         let mut going = FuturesUnordered::new();
         let mut held = 0;
+        let mut batch = Batch::default();
         let mut end = None;
         let mut pause = false;
         loop {
+            if end.is_none() {
+                end = batch.fill(provider, BYTES_IN_FLIGHT.saturating_sub(held));
+            }
+            let full = end.is_some() || batch.takings.len() >= BATCH_ITEMS || held + batch.bytes >= BYTES_IN_FLIGHT;
+            let most = if full { BATCHES_IN_FLIGHT } else { EAGER_IN_FLIGHT };
+            if !batch.takings.is_empty() && going.len() < most {
+                let Batch { takings, bytes } = std::mem::take(&mut batch);
+                held += bytes;
+                going.push(self.take(takings, stop).map(move |taken| taken.map(|()| bytes)));
+                // Its publication begins before more is read.
+                continue;
+            }
             if going.is_empty()
                 && let Some(end) = end
             {
                 return end;
             }
-            let has_room = end.is_none() && going.len() < BATCHES_IN_FLIGHT && held < BYTES_IN_FLIGHT;
             let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -105,16 +120,11 @@ impl Intake {
                     held -= done?;
                     continue;
                 }
-                next = next_after(pause, provider), if has_room => next,
+                next = next_after(pause, provider), if !full && held < BYTES_IN_FLIGHT => next,
             };
             pause = false;
             match next {
-                Ok(Some(first)) => {
-                    let (batch, bytes);
-                    (batch, bytes, end) = gather(provider, first, BYTES_IN_FLIGHT - held);
-                    held += bytes;
-                    going.push(self.take(batch, stop).map(move |taken| taken.map(|()| bytes)));
-                }
+                Ok(Some(taking)) => batch.push(taking),
                 Ok(None) => end = Some(Ok(())),
                 Err(fault) if fault.is_transient() => {
                     tracing::warn!(error = %stoq_api::fault::chain(&fault), "the source is away; trying again");
@@ -328,25 +338,35 @@ async fn next_after(pause: bool, provider: &mut dyn Provider) -> Result<Option<T
     provider.next().await
 }
 
-/// `first` and whatever else is ready now, for one publication, with the bytes in memory; nothing is waited for. The last
-/// part says how the provider ended, if it did.
-fn gather(provider: &mut dyn Provider, first: Taking, room: u64) -> (Vec<Taking>, u64, Option<Result<(), Fault>>) {
-    let mut bytes = resident(&first);
-    let mut batch = vec![first];
-    while batch.len() < BATCH_ITEMS && bytes < room {
-        match provider.next().now_or_never() {
-            Some(Ok(Some(taking))) => {
-                bytes += resident(&taking);
-                batch.push(taking);
-            }
-            Some(Ok(None)) => return (batch, bytes, Some(Ok(()))),
-            // It says so again when asked again.
-            Some(Err(fault)) if fault.is_transient() => break,
-            Some(Err(fault)) => return (batch, bytes, Some(Err(fault))),
-            None => break,
-        }
+/// References that go out together.
+#[derive(Default)]
+struct Batch {
+    takings: Vec<Taking>,
+    /// Of their roots in memory.
+    bytes: u64,
+}
+
+impl Batch {
+    fn push(&mut self, taking: Taking) {
+        self.bytes += resident(&taking);
+        self.takings.push(taking);
     }
-    (batch, bytes, None)
+
+    /// Adds what is ready now, if there is something already; nothing is waited for. Says how the provider ended, if it
+    /// did.
+    fn fill(&mut self, provider: &mut dyn Provider, room: u64) -> Option<Result<(), Fault>> {
+        while !self.takings.is_empty() && self.takings.len() < BATCH_ITEMS && self.bytes < room {
+            match provider.next().now_or_never() {
+                Some(Ok(Some(taking))) => self.push(taking),
+                Some(Ok(None)) => return Some(Ok(())),
+                // It says so again when asked again.
+                Some(Err(fault)) if fault.is_transient() => break,
+                Some(Err(fault)) => return Some(Err(fault)),
+                None => break,
+            }
+        }
+        None
+    }
 }
 
 /// Bytes of what was taken that are in memory.

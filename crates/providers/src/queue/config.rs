@@ -7,10 +7,11 @@ use stoq_api::scanner::{BuildError, OptionInfo, OptionKind};
 
 use crate::decode::Format;
 
-/// Bytes of messages that are held at a time where `prefetch` is not set.
-const HELD: u64 = 256 << 20;
+/// Messages that are held at a time where `prefetch` is not set: enough for thousands a second, as a message is held until its
+/// task is confirmed, which takes a broker tens of milliseconds.
+const PREFETCH: u32 = 256;
 /// Most messages that are held at a time.
-const MAX_PREFETCH: u64 = 1_000;
+const MAX_PREFETCH: i64 = 1_000;
 
 const fn option(name: &'static str, kind: OptionKind, default: &'static str, help: &'static str) -> OptionInfo {
     OptionInfo { name, kind, default, help }
@@ -40,7 +41,7 @@ pub(super) const OPTIONS: [OptionInfo; 14] = [
     option("allow_private", OptionKind::List, "[]", "hosts, too, and these may have private addresses"),
     option("fetch", OptionKind::Text, "\"worker\"", "who reads what a reference names: worker or provider"),
     option("max_message", OptionKind::Size, "67108864", "larger messages go to the dead lane"),
-    option("prefetch", OptionKind::Int, "0", "messages held at a time; 0 fits them into 256 MiB"),
+    option("prefetch", OptionKind::Int, "256", "messages held at a time"),
     option("file_wait", OptionKind::Duration, "6", "how long a file that is not there yet is waited for"),
 ];
 
@@ -72,10 +73,14 @@ pub(super) struct Config {
     pub(super) fetch: FetchBy,
     #[serde(default = "max_message")]
     pub(super) max_message: u64,
-    #[serde(default)]
+    #[serde(default = "prefetch")]
     pub(super) prefetch: i64,
     #[serde(default = "file_wait")]
     pub(super) file_wait: f64,
+}
+
+fn prefetch() -> i64 {
+    PREFETCH.into()
 }
 
 fn max_message() -> u64 {
@@ -100,13 +105,9 @@ pub(super) enum FetchBy {
 impl Config {
     /// Messages to hold at a time.
     pub(super) fn prefetch(&self) -> Result<u32, BuildError> {
-        let wanted = match self.prefetch {
-            0 => (HELD / self.max_message.max(1)).clamp(1, 64),
-            given => u64::try_from(given).ok().filter(|given| *given <= MAX_PREFETCH).ok_or_else(|| {
-                BuildError(format!("prefetch is {given}: give 1 to {MAX_PREFETCH}, or 0 to have it chosen"))
-            })?,
-        };
-        Ok(u32::try_from(wanted).unwrap_or(1))
+        let given = Some(self.prefetch).filter(|given| (1..=MAX_PREFETCH).contains(given));
+        let given = given.and_then(|given| u32::try_from(given).ok());
+        given.ok_or_else(|| BuildError(format!("prefetch is {}: give 1 to {MAX_PREFETCH}", self.prefetch)))
     }
 
     /// What one of them alone can be wrong about.

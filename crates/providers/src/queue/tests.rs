@@ -154,6 +154,7 @@ async fn options_that_cannot_work_stop_the_start() {
         (json!({ "broker": "b", "queue": "q", "format": "zeek" }), "root is not set"),
         (json!({ "broker": "b", "queue": "q", "format": "xml" }), "unknown variant `xml`"),
         (json!({ "broker": "b", "queue": "q", "prefetch": -1 }), "prefetch is -1"),
+        (json!({ "broker": "b", "queue": "q", "prefetch": 0 }), "prefetch is 0: give 1 to 1000"),
         (json!({ "broker": "b", "queue": "q", "fetch": "nobody" }), "unknown variant `nobody`"),
         (json!({ "broker": "b", "queue": "q" }), "no broker is called \"b\""),
     ] {

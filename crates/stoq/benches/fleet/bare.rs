@@ -18,8 +18,12 @@ use crate::usage::{self, Run};
 
 /// Messages that each client holds; the fleet's worker with two slots holds as many.
 const PREFETCH: u32 = 64;
+/// Messages of the intake that are held, as by the fleet's provider.
+const INTAKE: u32 = 256;
 /// Messages that are published in one call by the generator.
 const PUBLISH: usize = 100;
+/// Messages under way when one goes out that is not full.
+const EAGER: usize = stoq_engine::intake::EAGER_IN_FLIGHT;
 /// Messages in one packed one, and its bytes, as the fleet has it.
 const ITEMS: usize = stoq_engine::lanes::BATCH_ITEMS;
 const BYTES: usize = stoq_engine::lanes::BATCH_BYTES;
@@ -56,7 +60,7 @@ impl Chain {
         let tasks = lane("tasks").await;
         let results = lane("results").await;
         let prefetch = Prefetch { messages: PREFETCH };
-        let from_intake = lane("intake").await.subscribe("next", prefetch).await.unwrap();
+        let from_intake = lane("intake").await.subscribe("next", Prefetch { messages: INTAKE }).await.unwrap();
         let from_tasks = lane("tasks").await.subscribe("next", prefetch).await.unwrap();
         let from_results = lane("results").await.subscribe("next", prefetch).await.unwrap();
         let provide = tokio::spawn(hop(
@@ -97,7 +101,8 @@ fn items(message: &Message) -> usize {
 /// Bytes of messages, and how many payloads they stand for.
 type Measure = Box<dyn Fn(&[Delivery]) -> (usize, usize) + Send>;
 
-/// Moves messages on: whatever is ready goes out as one, confirmed, and is then acknowledged. Many are under way at once.
+/// Moves messages on: whatever is ready goes out as one, confirmed, and is then acknowledged. Many are under way at once; as in
+/// the fleet only few of them went out before they were full.
 async fn hop(mut from: Box<dyn Deliveries>, to: Arc<dyn Queue>, measure: Measure) {
     let mut under_way = FuturesUnordered::new();
     let mut taken: Vec<Delivery> = Vec::new();
@@ -108,7 +113,7 @@ async fn hop(mut from: Box<dyn Deliveries>, to: Arc<dyn Queue>, measure: Measure
             Some(()) = under_way.next(), if !under_way.is_empty() => {}
             next = from.next(), if !full => taken.push(next.unwrap().unwrap()),
             // Nothing more is ready.
-            () = std::future::ready(()), if !taken.is_empty() => {
+            () = std::future::ready(()), if full || (!taken.is_empty() && under_way.len() < EAGER) => {
                 let packed = std::mem::take(&mut taken);
                 let (bytes, count) = measure(&packed);
                 // The first payload's name is what its way is timed by.

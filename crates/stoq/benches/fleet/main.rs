@@ -41,7 +41,7 @@ const TURNS: usize = 3;
 /// Payloads whose way is timed.
 const TIMED: usize = 400;
 /// How much may wait when a payload's cost is measured.
-const WAITING: [usize; 3] = [1_000, 10_000, 100_000];
+const WAITING: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 /// How long memory is watched.
 const WATCHED: u64 = 120;
 
@@ -112,7 +112,7 @@ async fn full(kind: Kind, load: Load, payloads: usize) {
     let mut rates = Vec::new();
     for _ in 0..TURNS {
         let rig = Rig::start(kind, rig::FULL).await;
-        let run = rig.run(load, payloads).await;
+        let run = rig.run(load, payloads / load.payloads_each()).await;
         rig.end().await;
         println!("(b) {load:?}: {:.0}/s; {run}", run.rate());
         rates.push(run.rate());

@@ -158,10 +158,14 @@ impl Rig {
     }
 
     async fn until_delivered(&self, count: usize) {
-        let begun = Instant::now();
-        while self.delivered() < count {
-            assert!(begun.elapsed() < 4 * PATIENCE, "{} of {count} delivered", self.delivered());
+        let (mut most, mut since) = (self.delivered(), Instant::now());
+        while most < count {
             tokio::time::sleep(LOOK).await;
+            let now = self.delivered();
+            if now > most {
+                (most, since) = (now, Instant::now());
+            }
+            assert!(since.elapsed() < PATIENCE, "{most} of {count} delivered, and no more");
         }
     }
 
