@@ -156,7 +156,7 @@ pub(crate) async fn run(kind: Kind, payloads: usize, sizes: Sizes) -> Run {
     Run { references: payloads, payloads, time, cpu }
 }
 
-/// How long each payload took, in milliseconds, in order.
+/// How long each payload took, in milliseconds, as they came.
 pub(crate) async fn times(kind: Kind, payloads: usize, rate: f64, sizes: Sizes) -> Vec<f64> {
     let mut chain = Chain::start(kind, sizes).await;
     let begun = tokio::time::Instant::now();
@@ -181,6 +181,5 @@ pub(crate) async fn times(kind: Kind, payloads: usize, rate: f64, sizes: Sizes) 
     }
     generator.await.unwrap();
     chain.end().await;
-    took.sort_by(f64::total_cmp);
     took
 }

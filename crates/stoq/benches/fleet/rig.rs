@@ -209,7 +209,7 @@ impl Rig {
         self.ran(&before, begun.elapsed(), waiting, waiting * load.payloads_each())
     }
 
-    /// How long each of some payloads takes that come at a rate, in milliseconds, in order. Without a connector.
+    /// How long each of some payloads takes that come at a rate, in milliseconds, as they came. Without a connector.
     pub(crate) async fn times(&self, payloads: usize, rate: f64) -> Vec<f64> {
         let mut responses = self.responses().await;
         let begun = tokio::time::Instant::now();
@@ -235,7 +235,6 @@ impl Rig {
             delivery.ack().await.unwrap();
         }
         generator.await.unwrap();
-        took.sort_by(f64::total_cmp);
         took
     }
 
