@@ -1,0 +1,115 @@
+//! How references go out: alone at once, and together where many come while others are being confirmed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use stoq_api::plugin::{NotTold, Provider, Reference, Root, RootBytes, Taking};
+use stoq_api::queue::{Deliveries, Depth, Message, Part, Prefetch, Queue};
+use stoq_api::{Budgets, Content, Fault, PayloadMeta, RequestMeta, envelope};
+use stoq_engine::intake::{Intake, IntakeSettings};
+use stoq_engine::{Lanes, Links, Settings, TenantLanes};
+use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+const REFERENCES: usize = 200;
+/// How long the lane takes to confirm.
+const CONFIRMATION: Duration = Duration::from_millis(10);
+
+/// A lane that takes its time, and what was published on it: when, and how many tasks.
+struct Slow {
+    inner: MemoryQueue,
+    published: Mutex<Vec<(Instant, usize)>>,
+}
+
+#[async_trait]
+impl Queue for Slow {
+    async fn declare(&self, subscriptions: &[&str]) -> Result<(), Fault> {
+        self.inner.declare(subscriptions).await
+    }
+
+    async fn inspect(&self, subscriptions: &[&str]) -> Result<Vec<Part>, Fault> {
+        self.inner.inspect(subscriptions).await
+    }
+
+    async fn publish(&self, messages: Vec<Message>) -> Result<(), Fault> {
+        let tasks = |message: &Message| envelope::decode(&message.body).unwrap().len();
+        self.published.lock().extend(messages.iter().map(|message| (Instant::now(), tasks(message))));
+        sleep(CONFIRMATION).await;
+        self.inner.publish(messages).await
+    }
+
+    async fn subscribe(&self, subscription: &str, prefetch: Prefetch) -> Result<Box<dyn Deliveries>, Fault> {
+        self.inner.subscribe(subscription, prefetch).await
+    }
+
+    async fn depth(&self, subscription: &str) -> Result<Depth, Fault> {
+        self.inner.depth(subscription).await
+    }
+}
+
+/// A reference every `pace`.
+struct Paced {
+    pace: Duration,
+    given: usize,
+    next: Instant,
+}
+
+#[async_trait]
+impl Provider for Paced {
+    async fn next(&mut self) -> Result<Option<Taking>, Fault> {
+        if self.given == REFERENCES {
+            return Ok(None);
+        }
+        tokio::time::sleep_until(self.next).await;
+        self.next += self.pace;
+        self.given += 1;
+        let content = Content::from(self.given.to_string().into_bytes());
+        let reference = Reference {
+            identity: self.given.to_le_bytes().to_vec(),
+            roots: vec![Root { bytes: RootBytes::Content(content), meta: PayloadMeta::default() }],
+            request_meta: RequestMeta::default(),
+            taken: Box::new(NotTold),
+        };
+        Ok(Some(reference.into()))
+    }
+}
+
+/// What goes out when references come at a pace: how long after the start, and how many tasks each message has.
+async fn published(pace: Duration) -> Vec<(Duration, usize)> {
+    let slow = Arc::new(Slow { inner: MemoryQueue::new("roots"), published: Mutex::default() });
+    let queue = |name| -> Arc<dyn Queue> { Arc::new(MemoryQueue::new(name)) };
+    let plain = TenantLanes::plain(queue("children"), Arc::<Slow>::clone(&slow));
+    let lanes = Lanes::new(plain, [], queue("results"), queue("dead"));
+    lanes.declare(&[]).await.unwrap();
+    let links = Links::new(lanes, Arc::new(MemoryLedger::new()), Arc::new(MemoryStore::new()), Settings::default());
+    let settings = IntakeSettings {
+        source: "test".into(),
+        budgets: Budgets::default(),
+        start_dispatch: Vec::new(),
+        request_meta: RequestMeta::default(),
+        tenant: None,
+    };
+    let start = Instant::now();
+    let mut provider = Paced { pace, given: 0, next: start };
+    Intake::new(Arc::new(links), settings).run(&mut provider, &CancellationToken::new()).await.unwrap();
+    let published = slow.published.lock();
+    published.iter().map(|(at, tasks)| (*at - start, *tasks)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reference_that_comes_alone_leaves_at_once() {
+    let pace = 2 * CONFIRMATION;
+    let expected: Vec<_> = (0..REFERENCES).map(|n| (pace * u32::try_from(n).unwrap(), 1)).collect();
+    assert_eq!(published(pace).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn references_that_come_during_a_confirmation_go_together() {
+    let published = published(CONFIRMATION / 10).await;
+    assert_eq!(published[0], (Duration::ZERO, 1), "nobody waits for others before anything is under way");
+    assert_eq!(published.iter().map(|(_, tasks)| tasks).sum::<usize>(), REFERENCES);
+    assert!(published.len() <= REFERENCES / 4, "{} messages", published.len());
+}
