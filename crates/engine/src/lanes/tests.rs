@@ -1,26 +1,15 @@
 //! How tasks are packed.
 
 use bytes::Bytes;
-use stoq_api::task::ScanHead;
-use stoq_api::{Budgets, Location, PayloadId, PayloadMeta, RequestMeta, ScanId, Sha256};
+use stoq_api::{Budgets, Location, PayloadId, PayloadMeta, ScanId, Sha256};
+use stoq_testkit::samples::head;
 
 use super::*;
 
 /// A task with so many inline bytes.
 fn task(n: u32, bytes: usize) -> Task {
     let scan_id = ScanId::derive("test", &n.to_le_bytes(), &Sha256::of(b""));
-    let head = ScanHead {
-        source: "test".into(),
-        first_seen: Timestamp(1),
-        roots: Vec::new(),
-        budgets: Budgets::default(),
-        request_meta: RequestMeta::default(),
-        start_dispatch: Vec::new(),
-        tenant: None,
-        allowed_plugins: None,
-        replay_of: None,
-        trace: None,
-    };
+    let head = head(scan_id, &[], Budgets::default());
     Task {
         scan_id,
         payload_id: PayloadId::root(scan_id, 0),
