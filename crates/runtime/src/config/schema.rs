@@ -103,7 +103,7 @@ const SCAN: &[Key] = &[
     key("plugin_cpu", TIME, "\"30 s\"", "time that a plugin may compute on a payload"),
     key("memory", SIZE, "\"1 GiB\"", "memory of a slot"),
     key("max_payload", SIZE, "\"256 MiB\"", "the largest payload that is scanned"),
-    key("batch_items", Shape::Count { min: 1, max: 256 }, "16", "small payloads handed to a slot at a time"),
+    key("batch_items", Shape::Count { min: 1, max: 64 }, "16", "small payloads handed to a slot at a time"),
     key(
         "recycle_after",
         Shape::Count { min: 1, max: 1_000_000_000 },
