@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::plot::{self, Curve, Panel};
-use crate::services::{self, GO_ADVICE};
+use crate::{golang, services};
 
 /// The folder in the cache: Kubernetes' version, and how often we changed what is in it. `tests/k8s` asks for the same.
 const FOLDER: &str = "k8s-1.36.3-1";
@@ -94,13 +94,13 @@ fn build(folder: &Path) -> Result<()> {
         services::say(&format!(
             "building {name}, once; all of Kubernetes and KEDA take some 25 minutes of a processor"
         ));
-        let mut go = go(folder);
+        let mut go = go(folder)?;
         // Its objects stay in Go's own cache, so that a build that was broken off goes on where it was.
         go.args(["build", "-buildvcs=false", "-mod=readonly", LINK, "-o", name, package]);
-        services::run(go, GO_ADVICE)?;
+        services::run(go, golang::ADVICE)?;
     }
     for (module, from, into) in FILES {
-        let listed = go(folder).args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module]).output()?;
+        let listed = go(folder)?.args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module]).output()?;
         ensure!(listed.status.success(), "{module}: {}", String::from_utf8_lossy(&listed.stderr));
         let source = PathBuf::from(String::from_utf8(listed.stdout)?.trim_end()).join(from);
         let into = folder.join(into);
@@ -116,10 +116,10 @@ fn build(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn go(folder: &Path) -> Command {
-    let mut go = Command::new("go");
-    go.env("CGO_ENABLED", "0").env_remove("GOFLAGS").current_dir(folder);
-    go
+fn go(folder: &Path) -> Result<Command> {
+    let mut go = golang::go()?;
+    go.env("CGO_ENABLED", "0").current_dir(folder);
+    Ok(go)
 }
 
 /// The run over time: payloads without a document, then for each role what was asked for and what ran.

@@ -6,6 +6,7 @@ mod chaos;
 mod dist;
 mod fixtures;
 mod fuzz;
+mod golang;
 mod k8s;
 mod mdbook;
 mod plot;

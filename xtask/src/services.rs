@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::golang;
+
 /// A program that is built from Go modules.
 struct GoProgram {
     name: &'static str,
@@ -58,9 +60,6 @@ const PSTEST_FILES: [(&str, &str); 3] = [
     ("go.sum", include_str!("../pstest/go.sum")),
 ];
 
-/// How to have Go where it is missing or too old.
-pub(crate) const GO_ADVICE: &str = "the tests need Go 1.26 or newer: unpack one from https://go.dev/dl and put its bin folder on the PATH, or \
-     apt-get install golang-go where that is new enough (1.21 fetches a newer one itself, with GOTOOLCHAIN=auto)";
 /// How to have Maven.
 const MAVEN_ADVICE: &str = "the tests need Java 17 or newer and Maven: apt-get install default-jre-headless maven";
 /// How to have npm.
@@ -183,13 +182,13 @@ pub(crate) fn once(folder: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Res
 fn build(program: &GoProgram, folder: &Path) -> Result<()> {
     say(&format!("building {} {}, once; this takes a minute or two", program.name, program.version));
     // Modules and objects stay in Go's own caches, so that other programs share them.
-    let mut go = Command::new("go");
+    let mut go = golang::go()?;
     go.args(["install", &format!("{}@v{}", program.package, program.version)])
         .env("GOBIN", folder)
         .env("CGO_ENABLED", "0")
         .env("GOFLAGS", "-mod=mod -buildvcs=false")
         .current_dir(folder);
-    run(go, GO_ADVICE)
+    run(go, golang::ADVICE)
 }
 
 fn build_pstest(folder: &Path) -> Result<()> {
@@ -197,16 +196,18 @@ fn build_pstest(folder: &Path) -> Result<()> {
     for (name, text) in PSTEST_FILES {
         fs::write(folder.join(name), text).with_context(|| format!("cannot write {name} to {}", folder.display()))?;
     }
-    let mut go = Command::new("go");
-    go.args(["build", "-buildvcs=false", "-mod=readonly", "-o", "pstest", "."]).env("CGO_ENABLED", "0");
-    go.env_remove("GOFLAGS").current_dir(folder);
-    run(go, GO_ADVICE)
+    let mut go = golang::go()?;
+    go.args(["build", "-buildvcs=false", "-mod=readonly", "-o", "pstest", "."])
+        .env("CGO_ENABLED", "0")
+        .current_dir(folder);
+    run(go, golang::ADVICE)
 }
 
 fn fetch(program: &NpmProgram, folder: &Path) -> Result<()> {
     say(&format!("fetching {} {}, once", program.name, program.version));
     let mut npm = Command::new("npm");
-    npm.args(["install", "--no-audit", "--no-fund", "--omit=dev", "--ignore-scripts", "--prefix"])
+    // Errors alone: libraries of azurite ask for a newer Node.js than distributions have, and run without it.
+    npm.args(["install", "--no-audit", "--no-fund", "--omit=dev", "--ignore-scripts", "--loglevel=error", "--prefix"])
         .arg(folder)
         .arg(format!("{}@{}", program.name, program.version))
         .current_dir(folder);

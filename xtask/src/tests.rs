@@ -23,6 +23,10 @@ const TOOLS: &[Tool] = &[
     Tool { program: "pkg-config", package: "pkg-config" },
     Tool { program: "java", package: "default-jre-headless" },
     Tool { program: "mvn", package: "maven" },
+    Tool { program: "go", package: "golang-go" },
+    Tool { program: "npm", package: "npm" },
+    // What Go checks servers' certificates with, and nothing that is installed here may bring.
+    Tool { program: "/etc/ssl/certs/ca-certificates.crt", package: "ca-certificates" },
     // For promtool, which checks rules.
     Tool { program: "promtool", package: "prometheus" },
 ];

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::SCHEMAS;
+use crate::golang;
 
 /// Modules with the definitions, and the versions that the committed schemas were made from.
 const KUBERNETES: &str = "k8s.io/kubernetes@v1.36.3";
@@ -49,7 +49,7 @@ const MAX_DEPTH: usize = 60;
 pub(crate) fn write(root: &Path) -> Result<()> {
     let folder = root.join(SCHEMAS);
     fs::create_dir_all(&folder)?;
-    let document = module(KUBERNETES)?.join("api/openapi-spec/swagger.json");
+    let document = golang::module(golang::go()?, KUBERNETES)?.join("api/openapi-spec/swagger.json");
     let document: Value = serde_json::from_str(&fs::read_to_string(document)?)?;
     let mut definitions = document["definitions"].as_object().context("the document has no definitions")?.clone();
     for (name, definition) in &mut definitions {
@@ -70,7 +70,7 @@ pub(crate) fn write(root: &Path) -> Result<()> {
         save(&folder.join(file), &json!({ "$ref": format!("#/definitions/{kind}"), "definitions": kept }))?;
     }
     for (from, path) in CUSTOM {
-        let text = fs::read_to_string(module(from)?.join(path))?;
+        let text = fs::read_to_string(golang::module(golang::go()?, from)?.join(path))?;
         let definition: Value = serde_yaml_ng::from_str(&text)?;
         let spec = &definition["spec"];
         let version = &spec["versions"][0];
@@ -94,17 +94,6 @@ fn file_name(group: &str, version: &str, kind: &str) -> String {
     let group = group.split('.').next().filter(|word| !word.is_empty());
     let group = group.map_or_else(String::new, |word| format!("{word}-"));
     format!("{kind}-{group}{version}.json").to_lowercase()
-}
-
-fn module(named: &str) -> Result<PathBuf> {
-    let mut go = Command::new("go");
-    go.args(["mod", "download", "-json", named]).env("GOFLAGS", "-mod=mod").current_dir(std::env::temp_dir());
-    let told = go.output().context("running go, which fetches the definitions")?;
-    let told: Value = serde_json::from_slice(&told.stdout).with_context(|| format!("go said nothing of {named}"))?;
-    match told["Dir"].as_str() {
-        Some(dir) => Ok(dir.into()),
-        None => bail!("{named} cannot be fetched: {}", told["Error"]),
-    }
 }
 
 fn either(other: &str) -> Value {
