@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stoq-runtime", &[]),
     ("stoq-scanners", &[]),
     ("stoq-jail", &["stoq-runtime", "stoq-scanners"]),
-    ("stoq-engine", &["stoq-runtime", "stoq-scanners", "stoq-jail"]),
+    ("stoq-engine", &["stoq-runtime", "stoq-jail"]),
     ("stoq-kafka", &["stoq-runtime"]),
     ("stoq-memory", &["stoq-runtime"]),
     ("stoq-rabbitmq", &["stoq-runtime"]),
