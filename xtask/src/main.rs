@@ -69,7 +69,12 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a command line tool talks to a person")]
 pub(crate) fn report(text: &str) {
-    eprintln!("xtask: {text}");
+    pass_on(&format!("xtask: {text}"));
+}
+
+/// Says what another program said, as it is.
+#[expect(clippy::print_stderr, reason = "a command line tool talks to a person")]
+pub(crate) fn pass_on(text: &str) {
+    eprintln!("{text}");
 }

@@ -1,5 +1,5 @@
 //! `cargo xtask tidy`: what no compiler checks. The direction of dependencies, the shape of files, that nothing of
-//! somebody's machine stands in the tree, and that links of the documentation lead somewhere.
+//! somebody's machine stands in the tree, that links of the documentation lead somewhere, and that fuzz targets are listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::book;
+use crate::{book, fuzz};
 
 /// Most lines of a source file.
 const MAX_LINES: usize = 800;
@@ -52,6 +52,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     sources(root, &files, &mut problems)?;
     manifests(root, &files, &mut problems)?;
     book::check(root, &files, &mut problems)?;
+    fuzz::check(root, &files, &mut problems)?;
     if problems.is_empty() {
         return Ok(());
     }

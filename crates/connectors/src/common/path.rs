@@ -24,6 +24,7 @@ impl PathTemplate {
     }
 
     /// Reads a template of folders, which may be empty or end in the begin of a name; says what is wrong with it.
+    #[cfg(any(test, feature = "s3", feature = "gcs", feature = "azure"))]
     pub(crate) fn folder(text: &str) -> Result<Self, String> {
         let template = Self::parse(text)?;
         if template.0.has(&OF_FILES.map(|(_, word)| word)) {
