@@ -12,6 +12,7 @@ use stoq_api::{Content, Fault, FaultKind, Finding, FindingKind, Location, Sha256
 use stoq_jail::memfd::Writer;
 use stoq_runtime::files::FileRoots;
 
+use crate::links::may_pass;
 use crate::surroundings::Surroundings;
 
 /// What fetching gave.
@@ -45,9 +46,7 @@ pub async fn fetch(around: &Surroundings, task: &Task) -> Result<Fetched, Fault>
         Location::Store { day, sha256 } => {
             let key = StoreKey { day: *day, sha256: *sha256 };
             match around.patiently("fetch from the store", || from_store(around, &key)).await {
-                Err(fault) if !matches!(fault.kind, FaultKind::Unavailable | FaultKind::Misconfigured) => {
-                    Ok(gone(&fault))
-                }
+                Err(fault) if !may_pass(&fault) => Ok(gone(&fault)),
                 other => other,
             }
         }

@@ -15,11 +15,12 @@ use stoq_api::task::ScanHead;
 use stoq_api::{Budgets, Content, Fault, FaultKind, Location, PayloadId, RootRef, ScanId, Sha256, Task, Timestamp};
 use stoq_runtime::metrics::{self, Component, ErrorKind, InHand, Role};
 use stoq_runtime::trace::Span;
+use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use crate::dead::{self, DeadKind};
 use crate::lanes::{self, BATCH_ITEMS};
-use crate::links::Links;
+use crate::links::{Links, may_pass};
 
 /// Batches that are being published at a time: while one is being confirmed, the next are read.
 const BATCHES_IN_FLIGHT: usize = 8;
@@ -64,6 +65,8 @@ pub struct Intake {
     progress: Arc<Progress>,
     balance: metrics::Source,
     meter: Component,
+    /// Shared by whatever publishes; held alone by a batch that was refused, until it is taken.
+    room: RwLock<()>,
 }
 
 impl Intake {
@@ -71,7 +74,7 @@ impl Intake {
     pub fn new(links: Arc<Links>, settings: IntakeSettings) -> Self {
         let balance = metrics::Source::new(&settings.source);
         let meter = Component::new(Role::Provider, &settings.source);
-        Self { links, settings, progress: Arc::default(), balance, meter }
+        Self { links, settings, progress: Arc::default(), balance, meter, room: RwLock::default() }
     }
 
     /// The configured name of its source.
@@ -182,10 +185,7 @@ impl Intake {
             tasks.extend(new);
             takens.push((taken, span));
         }
-        let parcels = lanes::pack(tasks);
-        // A full or absent lane stops the intake for as long as it lasts: that is how overload reaches the source.
-        let lane = &self.links.lanes.of(self.settings.tenant.as_deref()).roots;
-        self.links.insistently("publish tasks", stop, || lane.publish_parcels(parcels.clone())).await?;
+        self.publish(tasks, stop).await?;
         for (taken, span) in takens {
             taken.taken().await?;
             drop(span);
@@ -195,6 +195,22 @@ impl Intake {
         }
         self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Publishes tasks together. A full or absent lane stops the intake for as long as it lasts: that is how overload
+    /// reaches the source. Meanwhile one batch asks for all, since what a broker refuses it has received all the same.
+    async fn publish(&self, tasks: Vec<Task>, stop: &CancellationToken) -> Result<(), Fault> {
+        let lane = &self.links.lanes.of(self.settings.tenant.as_deref()).roots;
+        let parcels = lanes::pack(tasks);
+        let publish = || lane.publish_parcels(parcels.clone());
+        let with_others = self.room.read().await;
+        match publish().await {
+            Err(fault) if may_pass(&fault) && !stop.is_cancelled() => {}
+            done => return done,
+        }
+        drop(with_others);
+        let _alone = self.room.write().await;
+        self.links.insistently("publish tasks", stop, publish).await
     }
 
     /// Puts what cannot be scanned on the dead lane, then tells its source.

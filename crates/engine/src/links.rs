@@ -95,11 +95,7 @@ impl Links {
         let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_MAX);
         loop {
             match operation().await {
-                // What was fine at the start and is misconfigured now, a key that was changed say, somebody will mend.
-                Err(fault)
-                    if matches!(fault.kind, FaultKind::Unavailable | FaultKind::Misconfigured)
-                        && tokio::time::Instant::now() < give_up =>
-                {
+                Err(fault) if may_pass(&fault) && tokio::time::Instant::now() < give_up => {
                     tracing::warn!(error = %stoq_api::fault::chain(&fault), what, "trying again");
                     tokio::time::sleep(backoff.next_wait()).await;
                 }
@@ -127,7 +123,7 @@ impl Links {
         let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_MAX);
         loop {
             let fault = match operation().await {
-                Err(fault) if matches!(fault.kind, FaultKind::Unavailable | FaultKind::Misconfigured) => fault,
+                Err(fault) if may_pass(&fault) => fault,
                 other => return other,
             };
             let now = tokio::time::Instant::now();
@@ -144,4 +140,10 @@ impl Links {
             }
         }
     }
+}
+
+/// Whether the same may go well later. What was fine at the start and is misconfigured now, a key that was changed say,
+/// somebody will mend.
+pub(crate) fn may_pass(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::Unavailable | FaultKind::Misconfigured)
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use stoq_api::plugin::{NotTold, Provider, Reference, Root, RootBytes, Taking};
 use stoq_api::queue::{Deliveries, Depth, Message, Part, Prefetch, Queue};
-use stoq_api::{Budgets, Content, Fault, PayloadMeta, RequestMeta, envelope};
+use stoq_api::{Budgets, Content, Fault, FaultKind, PayloadMeta, RequestMeta, envelope};
 use stoq_engine::intake::{Intake, IntakeSettings};
 use stoq_engine::{Lanes, Links, Settings, TenantLanes};
 use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
@@ -18,9 +18,16 @@ const REFERENCES: usize = 200;
 /// How long the lane takes to confirm.
 const CONFIRMATION: Duration = Duration::from_millis(10);
 
-/// A lane that takes its time, and what was published on it: when, and how many tasks.
+/// How long the lane is full where it is.
+const FULL: Duration = Duration::from_secs(2);
+/// Messages that it may be asked to take meanwhile: one of each batch that was under way when it became full, and those of
+/// the one batch that goes on asking.
+const ASKED: usize = 20;
+
+/// A lane that takes its time, or is full until then, and what it was asked to take: when, and how many tasks.
 struct Slow {
     inner: MemoryQueue,
+    full: Option<Instant>,
     published: Mutex<Vec<(Instant, usize)>>,
 }
 
@@ -38,6 +45,9 @@ impl Queue for Slow {
         let tasks = |message: &Message| envelope::decode(&message.body).unwrap().len();
         self.published.lock().extend(messages.iter().map(|message| (Instant::now(), tasks(message))));
         sleep(CONFIRMATION).await;
+        if self.full.is_some_and(|until| Instant::now() < until) {
+            return Err(Fault::new(FaultKind::Unavailable, "full"));
+        }
         self.inner.publish(messages).await
     }
 
@@ -77,9 +87,12 @@ impl Provider for Paced {
     }
 }
 
-/// What goes out when references come at a pace: how long after the start, and how many tasks each message has.
-async fn published(pace: Duration) -> Vec<(Duration, usize)> {
-    let slow = Arc::new(Slow { inner: MemoryQueue::new("roots"), published: Mutex::default() });
+/// What goes out when references come at a pace to a lane that is full for a while: how long after the start, and how many
+/// tasks each message has.
+async fn published(pace: Duration, full: Duration) -> Vec<(Duration, usize)> {
+    let start = Instant::now();
+    let full = (full > Duration::ZERO).then_some(start + full);
+    let slow = Arc::new(Slow { inner: MemoryQueue::new("roots"), full, published: Mutex::default() });
     let queue = |name| -> Arc<dyn Queue> { Arc::new(MemoryQueue::new(name)) };
     let plain = TenantLanes::plain(queue("children"), Arc::<Slow>::clone(&slow));
     let lanes = Lanes::new(plain, [], queue("results"), queue("dead"));
@@ -92,7 +105,6 @@ async fn published(pace: Duration) -> Vec<(Duration, usize)> {
         request_meta: RequestMeta::default(),
         tenant: None,
     };
-    let start = Instant::now();
     let mut provider = Paced { pace, given: 0, next: start };
     Intake::new(Arc::new(links), settings).run(&mut provider, &CancellationToken::new()).await.unwrap();
     let published = slow.published.lock();
@@ -103,13 +115,21 @@ async fn published(pace: Duration) -> Vec<(Duration, usize)> {
 async fn a_reference_that_comes_alone_leaves_at_once() {
     let pace = 2 * CONFIRMATION;
     let expected: Vec<_> = (0..REFERENCES).map(|n| (pace * u32::try_from(n).unwrap(), 1)).collect();
-    assert_eq!(published(pace).await, expected);
+    assert_eq!(published(pace, Duration::ZERO).await, expected);
 }
 
 #[tokio::test(start_paused = true)]
 async fn references_that_come_during_a_confirmation_go_together() {
-    let published = published(CONFIRMATION / 10).await;
+    let published = published(CONFIRMATION / 10, Duration::ZERO).await;
     assert_eq!(published[0], (Duration::ZERO, 1), "nobody waits for others before anything is under way");
     assert_eq!(published.iter().map(|(_, tasks)| tasks).sum::<usize>(), REFERENCES);
     assert!(published.len() <= REFERENCES / 4, "{} messages", published.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_lane_is_asked_by_one_batch() {
+    let published = published(CONFIRMATION / 100, FULL).await;
+    let (refused, taken): (Vec<_>, Vec<_>) = published.iter().partition(|(at, _)| *at + CONFIRMATION < FULL);
+    assert!(refused.len() <= ASKED, "{} messages while it was full", refused.len());
+    assert_eq!(taken.iter().map(|(_, tasks)| tasks).sum::<usize>(), REFERENCES);
 }
