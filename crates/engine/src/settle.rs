@@ -14,6 +14,7 @@ use stoq_api::ledger::{Completeness, FrozenScan, Settled};
 use stoq_api::plugin::Item;
 use stoq_api::queue::Message;
 use stoq_api::results::Stored;
+use stoq_api::task::ScanHead;
 use stoq_api::{Fault, FaultKind, Json, Location, Outcome, PayloadId, Response, ScanId, Task, Timestamp, results};
 use stoq_runtime::metrics::{ErrorKind, Role};
 use stoq_runtime::trace::TRACEPARENT;
@@ -76,12 +77,21 @@ pub async fn settle(around: &Surroundings, mut task: Task, examined: Examined, f
         children::Admission::Closed => return Ok(()),
         children::Admission::Unknown => return make_anew(around, &task).await,
     }
+    let record = async |head: Option<&ScanHead>| {
+        let (scan, children) = (task.scan_id, offspring.admitted());
+        around
+            .patiently("settle a payload", || around.ledger.settle(scan, head, &outcome, children, Timestamp::now()))
+            .await
+    };
     let head = task.is_root().then_some(&*task.scan);
-    let settled = around
-        .patiently("settle a payload", || {
-            around.ledger.settle(task.scan_id, head, &outcome, offspring.admitted(), Timestamp::now())
-        })
-        .await?;
+    let settled = match head {
+        // Its provider has opened the scan. To describe all roots with each of them is for a ledger that has lost it.
+        Some(head) if head.roots.len() > 1 => match record(None).await? {
+            Settled::Unknown => record(Some(head)).await?,
+            known => known,
+        },
+        head => record(head).await?,
+    };
     match settled {
         Settled::Open { unsettled } => offspring.publish_missing(&outcome, &unsettled).await,
         Settled::Frozen => finish(around, task.scan_id).await,

@@ -1,12 +1,13 @@
 //! The worker role: takes tasks off the lanes, one message at a time each, and acknowledges last.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stoq_api::envelope::Envelope;
 use stoq_api::queue::Delivery;
 use stoq_api::scanner::Remaining;
-use stoq_api::{EnvelopeError, Fault, FaultKind, Location, Outcome, PayloadId, Task, Timestamp, envelope};
+use stoq_api::{EnvelopeError, Fault, FaultKind, Location, Outcome, PayloadId, ScanId, Task, Timestamp, envelope};
 use stoq_runtime::metrics::{self, Component, ErrorKind, Role};
 use stoq_runtime::trace::Span;
 use tokio::sync::{Notify, RwLock};
@@ -51,6 +52,9 @@ impl Meters {
         &self.0[lane.tenant][usize::from(lane.kind == TaskLane::Children)]
     }
 }
+
+/// What scans had spent when they were looked at: payloads and bytes.
+type Spent = BTreeMap<ScanId, (u64, u64)>;
 
 impl Worker {
     /// A worker in `around`.
@@ -232,6 +236,7 @@ impl Worker {
     /// The sequence of a payload: fetch, examine, settle.
     async fn scan_all(&self, tasks: Vec<Task>, first: bool, mut fetched: Option<Fetched>) -> Result<(), Fault> {
         let mut fetches = Vec::with_capacity(tasks.len());
+        let mut spent = Spent::new();
         for task in tasks {
             let fetched = match fetched.take() {
                 Some(fetched) => fetched,
@@ -243,7 +248,7 @@ impl Worker {
                     settle::settle_barren(&self.around, task, outcome).await?;
                 }
                 Fetched::Ready { content, sha256, mismatch } => {
-                    let remaining = self.remaining(&task, first).await?;
+                    let remaining = self.remaining(&task, first, &mut spent).await?;
                     fetches.push(Fetch { task, content, sha256, mismatch, remaining });
                 }
             }
@@ -269,15 +274,21 @@ impl Worker {
     }
 
     /// What the scan's budgets leave for children of this payload. A root that is known to come first has all of it.
-    async fn remaining(&self, task: &Task, first: bool) -> Result<Remaining, Fault> {
+    /// Payloads of one scan that are looked at together are told the same, so the ledger is asked once for all.
+    async fn remaining(&self, task: &Task, first: bool, known: &mut Spent) -> Result<Remaining, Fault> {
         let budgets = &task.scan.budgets;
         let all = Remaining { children: budgets.max_payloads, bytes: budgets.bytes_allowed(task.root_bytes()) };
         if first && task.is_root() && task.scan.roots.len() == 1 {
             return Ok(all);
         }
-        let ledger = &self.around.ledger;
-        let spent = self.around.patiently("ask what is spent", || ledger.spent(task.scan_id)).await?;
-        let (children, bytes) = spent.unwrap_or_default();
+        let (children, bytes) = match known.get(&task.scan_id) {
+            Some(spent) => *spent,
+            None => {
+                let ledger = &self.around.ledger;
+                let spent = self.around.patiently("ask what is spent", || ledger.spent(task.scan_id)).await?;
+                *known.entry(task.scan_id).or_insert(spent.unwrap_or_default())
+            }
+        };
         Ok(Remaining { children: all.children.saturating_sub(children), bytes: all.bytes.saturating_sub(bytes) })
     }
 
