@@ -86,3 +86,46 @@ async fn what_is_paused_stays_so_until_it_is_resumed_and_holds_up_nothing_else()
     stops_well("the connector", again).await;
     stops_well("the worker", worker).await;
 }
+
+/// A plugin that costs too much today: payloads are scanned without it, and say so, until it is resumed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_plugin_is_named_where_it_did_not_run() {
+    let mut fleet = Fleet::start(Kind::RabbitMq, |_| String::new()).await;
+    let source = fleet.path("in");
+    let more = format!("[providers.in.filedir]\nsource_dir = \"{}\"\n", text(&source));
+    let configuration = std::fs::read_to_string(fleet.configuration()).unwrap();
+    std::fs::write(fleet.configuration(), configuration + &more).unwrap();
+    fleet.command(&["setup"]).expect(0);
+    let unknown = fleet.command(&["pause", "hsah"]).expect(2);
+    assert!(unknown.err.contains("plugin hash"), "{}", unknown.err);
+    fleet.command(&["pause", "hash", "--reason", "too slow today"]).expect(0);
+    assert!(fleet.command(&["status"]).expect(0).out.contains("plugin hash paused since"));
+
+    let worker = fleet.role("worker", &["--slots", "1"]);
+    let connector = fleet.role("connector", &[]);
+    until("the worker has looked", || worker.log().contains("paused by an operator"));
+    let without = scanned(&mut fleet, "scanned while hash is paused", 1).await;
+    assert!(without["workers"].get("hash").is_none(), "{without}");
+    let not_run = without["not_run"].as_array().unwrap();
+    let hash = not_run.iter().find(|entry| entry["plugin"] == "hash").expect("it says that hash did not run");
+    assert_eq!(hash["reason"], "it was paused by an operator");
+
+    fleet.command(&["resume", "hash"]).expect(0);
+    until("the worker goes on", || worker.log().contains("an operator has resumed it"));
+    let with = scanned(&mut fleet, "scanned with hash again, at last", 2).await;
+    assert!(with["workers"]["hash"]["sha256"].is_string(), "{with}");
+    stops_well("the worker", worker).await;
+    stops_well("the connector", connector).await;
+}
+
+/// What is said of a text that is the only one in the source, and the `count`th that is answered.
+async fn scanned(fleet: &mut Fleet, content: &str, count: usize) -> serde_json::Value {
+    let source = fleet.path("in");
+    std::fs::remove_dir_all(&source).ok();
+    std::fs::create_dir(&source).unwrap();
+    files::write(&source, "text.txt", content.as_bytes());
+    ends_well("the provider", fleet.role("provider", &[])).await;
+    until("it is answered", || fleet.response_count() == count);
+    let mut results = fleet.responses().into_iter().map(|response| response["results"][0].clone());
+    results.find(|result| result["size"] == content.len()).expect("it has a result")
+}

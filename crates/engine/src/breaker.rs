@@ -3,11 +3,14 @@
 //! Each stop costs a slot, and up to the plugin's whole time. Whatever is left out is said: every payload that the plugin
 //! should have seen names it among the workers that did not run. After the pause the plugin gets payloads again, and the
 //! first result decides: good, and it is on; stopped again, and it is off for another pause.
+//!
+//! An operator may switch plugins off as well, for as long as he likes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use stoq_runtime::hold::Hold;
 use stoq_runtime::metrics;
 use tokio::time::Instant;
 
@@ -28,10 +31,15 @@ impl Default for BreakerSettings {
     }
 }
 
+/// Why an operator's plugin is off, as it stands in responses.
+const PAUSED: &str = "it was paused by an operator";
+
 /// The breakers of a worker's plugins.
 #[derive(Debug, Default)]
 pub struct Breaker {
     settings: BreakerSettings,
+    /// By plugin, what operators have to say.
+    holds: BTreeMap<String, Hold>,
     plugins: Mutex<BTreeMap<String, State>>,
 }
 
@@ -47,14 +55,22 @@ struct State {
 impl Breaker {
     /// Breakers that are all on.
     pub fn new(settings: BreakerSettings) -> Self {
-        Self { settings, plugins: Mutex::default() }
+        Self { settings, ..Self::default() }
+    }
+
+    /// The same, for plugins that operators may pause.
+    #[must_use]
+    pub fn with_holds(self, holds: impl IntoIterator<Item = (String, Hold)>) -> Self {
+        Self { holds: holds.into_iter().collect(), ..self }
     }
 
     /// The plugins that are off now, each with the reason as it stands in responses.
     pub fn off(&self) -> BTreeMap<String, String> {
         let plugins = self.plugins.lock();
         let off = plugins.iter().filter(|(_, state)| state.off.is_some_and(|at| at.elapsed() < self.settings.pause));
-        off.map(|(plugin, _)| (plugin.clone(), self.reason())).collect()
+        let off = off.map(|(plugin, _)| (plugin.clone(), self.reason()));
+        let paused = self.holds.iter().filter(|(_, hold)| hold.is_on());
+        off.chain(paused.map(|(plugin, _)| (plugin.clone(), PAUSED.to_owned()))).collect()
     }
 
     /// A plugin saw a payload, and was `stopped` over it or not. Names are those of configured plugins.

@@ -41,7 +41,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DeadCommand,
     },
-    /// Keep providers from taking and connectors from delivering, in every process, until they are resumed; nothing is lost
+    /// Keep providers from taking, connectors from delivering and plugins from running, in every process, until they are
+    /// resumed; nothing is lost, and responses name plugins that did not run
     Pause(PauseArgs),
     /// Let what was paused go on
     Resume(PausedArgs),
@@ -138,11 +139,11 @@ pub(crate) struct DeadPickArgs {
 /// What is paused, or to be.
 #[derive(Debug, Args)]
 pub(crate) struct PausedArgs {
-    /// Providers and connectors, as the configuration calls them
+    /// Providers, connectors and plugins of workers, as the configuration calls them
     #[arg(required = true)]
     pub(crate) names: Vec<String>,
-    /// Which one is meant where a provider and a connector share a name: provider, connector
-    #[arg(long, value_name = "KIND", value_parser = ["provider", "connector"])]
+    /// Which one is meant where several share a name: provider, connector, plugin
+    #[arg(long, value_name = "KIND", value_parser = ["provider", "connector", "plugin"])]
     pub(crate) kind: Option<String>,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,

@@ -1,4 +1,5 @@
-//! `stoq pause` and `stoq resume`: providers that take nothing and connectors that deliver nothing, until somebody says so.
+//! `stoq pause` and `stoq resume`: providers that take nothing, connectors that deliver nothing and plugins that look at
+//! nothing, until somebody says so.
 
 use std::io::Write;
 
@@ -51,8 +52,18 @@ pub(crate) async fn resume(args: &PausedArgs, out: &mut dyn Write) -> Result<Exi
 /// What of the configuration is meant.
 fn which(args: &PausedArgs, base: &Base) -> Result<Vec<(Role, String)>> {
     let active = |role: Role| {
-        let kind = if role == Role::Provider { PluginKind::Provider } else { PluginKind::Connector };
-        base.loaded.settings.active(kind).into_iter().map(move |component| (role, component.name))
+        let kind = match role {
+            Role::Provider => PluginKind::Provider,
+            Role::Connector => PluginKind::Connector,
+            _ => {
+                return stoq_scanners::registry()
+                    .into_iter()
+                    .map(|plugin| (role, plugin.info.name.to_owned()))
+                    .collect();
+            }
+        };
+        let components = base.loaded.settings.active(kind).into_iter();
+        components.map(|component| (role, component.name)).collect::<Vec<_>>()
     };
     let all: Vec<(Role, String)> = ROLES
         .into_iter()
@@ -71,8 +82,9 @@ fn which(args: &PausedArgs, base: &Base) -> Result<Vec<(Role, String)>> {
                     UsageError(format!("nothing that can be paused is called {name:?}; there are: {known}")).into()
                 );
             }
-            _ => {
-                let text = format!("both a provider and a connector are called {name:?}: say which with --kind");
+            several => {
+                let kinds: Vec<_> = several.iter().map(|(role, _)| role.label()).collect();
+                let text = format!("several are called {name:?} ({}): say which with --kind", kinds.join(", "));
                 return Err(UsageError(text).into());
             }
         }

@@ -16,6 +16,7 @@ use stoq_engine::rules::Rules;
 use stoq_engine::{Breaker, BreakerSettings, Lanes, Meters, Plan, Surroundings};
 use stoq_jail::{Inline, Limits, Mode, Pool, PoolConfig, Runner, Sharing};
 use stoq_runtime::config::{JailMode, Settings};
+use stoq_runtime::metrics::Role;
 
 use super::base::Base;
 use super::config::shown;
@@ -51,18 +52,22 @@ pub(crate) fn build(base: &Base) -> Result<Built> {
     for provider in settings.active(PluginKind::Provider) {
         meters.expect(&provider.name);
     }
+    let plugins: Vec<String> = plan.plugins.iter().map(|plugin| plugin.name.clone()).collect();
+    let all = plugins.iter().chain(externals.keys());
+    let holds: Vec<_> = all.map(|name| (name.clone(), base.holds.of(Role::Plugin, name))).collect();
     let around = Surroundings {
         meters,
         breaker: Breaker::new(BreakerSettings {
             kills: settings.scan.breaker_kills,
             payloads: settings.scan.breaker_payloads,
             pause: settings.scan.breaker_pause.get(),
-        }),
+        })
+        .with_holds(holds),
         links: Arc::clone(&base.links),
         files: Arc::clone(&base.roots),
         fetchers: fetchers(base)?,
         runner,
-        plugins: plan.plugins.iter().map(|plugin| plugin.name.clone()).collect(),
+        plugins,
         externals,
         rules,
         archivers: archivers(base)?,

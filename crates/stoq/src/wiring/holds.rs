@@ -22,12 +22,12 @@ const MAX_MARKS: usize = 10_000;
 /// Bytes of one mark that are read.
 const MAX_MARK: usize = 64 << 10;
 /// What can be paused.
-pub(crate) const ROLES: [Role; 2] = [Role::Provider, Role::Connector];
+pub(crate) const ROLES: [Role; 3] = [Role::Provider, Role::Connector, Role::Plugin];
 
 /// One thing that is paused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
-    /// `provider` or `connector`.
+    /// `provider`, `connector` or `plugin`.
     pub(crate) role: String,
     /// As the configuration calls it.
     pub(crate) name: String,
