@@ -1,5 +1,6 @@
-// A Pub/Sub server for tests: Google's own in-memory fake as a program, with what the fake lacks: flow control, and the
-// REST interface for topics and subscriptions, which clients use beside gRPC on the same port.
+// A Pub/Sub server for tests: Google's own in-memory fake as a program, with what the fake lacks: flow control, answers to
+// pings that wait for nobody, and the REST interface for topics and subscriptions, which clients use beside gRPC on the same
+// port.
 //
 // pstest HOST:PORT [METHOD=CODE ...] listens there; each METHOD=CODE makes every call of that method fail with that gRPC
 // status code.
@@ -175,6 +176,8 @@ type holder struct {
 	bytes        int64
 	held         map[string]int64
 	heldBytes    int64
+	pings        bool
+	sending      sync.Mutex
 	room         *sync.Cond
 	over         bool
 }
@@ -226,14 +229,37 @@ func (f *flow) release(subscription, id string) {
 	}
 }
 
-// The first request says how much the stream may hold.
+// The first request says how much the stream may hold, and whether pings, which are requests without anything to do, are
+// to be answered. The fake would answer them itself, but with all of it locked while it waits for the one who sends: for ever
+// if that one has ended, or waits for room that only verdicts make.
 func (h *holder) RecvMsg(m any) error {
-	err := h.ServerStream.RecvMsg(m)
-	if request, ok := m.(*pb.StreamingPullRequest); ok && err == nil && request.Subscription != "" {
-		h.subscription = request.Subscription
-		h.messages, h.bytes = request.MaxOutstandingMessages, request.MaxOutstandingBytes
+	for {
+		if err := h.ServerStream.RecvMsg(m); err != nil {
+			return err
+		}
+		request, ok := m.(*pb.StreamingPullRequest)
+		if !ok || len(request.AckIds) > 0 || len(request.ModifyDeadlineAckIds) > 0 {
+			return nil
+		}
+		if request.Subscription != "" {
+			h.subscription = request.Subscription
+			h.messages, h.bytes = request.MaxOutstandingMessages, request.MaxOutstandingBytes
+			h.pings = request.ProtocolVersion >= 1
+			return nil
+		}
+		if h.pings {
+			if err := h.send(&pb.StreamingPullResponse{}); err != nil {
+				return err
+			}
+		}
 	}
-	return err
+}
+
+// A stream takes one message at a time.
+func (h *holder) send(m any) error {
+	h.sending.Lock()
+	defer h.sending.Unlock()
+	return h.ServerStream.SendMsg(m)
 }
 
 // The fake hands over one message at a time, and hands it to another stream while nobody takes it here. So what has no
@@ -241,11 +267,11 @@ func (h *holder) RecvMsg(m any) error {
 func (h *holder) SendMsg(m any) error {
 	response, ok := m.(*pb.StreamingPullResponse)
 	if !ok || len(response.ReceivedMessages) == 0 {
-		return h.ServerStream.SendMsg(m)
+		return h.send(m)
 	}
 	received := response.ReceivedMessages[0]
 	if h.take(received) {
-		return h.ServerStream.SendMsg(m)
+		return h.send(m)
 	}
 	back := &pb.ModifyAckDeadlineRequest{Subscription: h.subscription, AckIds: []string{received.AckId}}
 	if _, err := h.flow.fake.ModifyAckDeadline(h.Context(), back); err != nil {
