@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::fleet::{Broker, Kind};
 use crate::load::Load;
-use crate::rig::{broker, process_of};
+use crate::rig::{broker, process_of, publish_at};
 use crate::usage::{self, Run};
 
 /// Messages that each client holds; the fleet's worker with two slots holds as many.
@@ -160,16 +160,8 @@ pub(crate) async fn run(kind: Kind, payloads: usize, sizes: Sizes) -> Run {
 pub(crate) async fn times(kind: Kind, payloads: usize, rate: f64, sizes: Sizes) -> Vec<f64> {
     let mut chain = Chain::start(kind, sizes).await;
     let begun = tokio::time::Instant::now();
-    let intake = Arc::clone(&chain.intake);
     let due = move |n: usize| begun + Duration::from_secs_f64(n as f64 / rate);
-    let generator = tokio::spawn(async move {
-        for n in 0..payloads {
-            tokio::time::sleep_until(due(n)).await;
-            let mut message = Load::Singles.message(n);
-            message.id = n.to_string();
-            intake.publish(vec![message]).await.unwrap();
-        }
-    });
+    let generator = tokio::spawn(publish_at(Arc::clone(&chain.intake), payloads, due, |n| n.to_string()));
     let (mut come, mut took) = (0, Vec::with_capacity(payloads));
     while come < payloads {
         let delivery = chain.results.next().await.unwrap().unwrap();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use stoq_api::queue::{Deliveries, LaneOptions, Prefetch, Queue};
 use stoq_api::{envelope, results};
 use stoq_testkit::services::{Process, RabbitMq, RabbitMqOptions};
+use tokio::task::JoinSet;
 
 use crate::bare::Sizes;
 use crate::fleet::{Broker, Fleet, Kind, ROUTES, intake_of, stops_well};
@@ -214,16 +215,8 @@ impl Rig {
         let mut responses = self.responses().await;
         let begun = tokio::time::Instant::now();
         let due = move |n: usize| begun + Duration::from_secs_f64(n as f64 / rate);
-        let intake = Arc::clone(&self.intakes["raw"]);
-        let generator = tokio::spawn(async move {
-            for n in 0..payloads {
-                tokio::time::sleep_until(due(n)).await;
-                // Another content than what came before.
-                let mut message = Load::Singles.message(n);
-                message.id = format!("timed-{n}");
-                intake.publish(vec![message]).await.unwrap();
-            }
-        });
+        let generator =
+            tokio::spawn(publish_at(Arc::clone(&self.intakes["raw"]), payloads, due, |n| format!("timed-{n}")));
         let mut took = Vec::with_capacity(payloads);
         while took.len() < payloads {
             let delivery = responses.next().await.unwrap().unwrap();
@@ -326,6 +319,25 @@ async fn publish(intake: Arc<dyn Queue>, load: Load, numbers: Range<usize>) {
         let messages = (start..numbers.end.min(start + PUBLISH)).map(|n| load.message(n)).collect();
         intake.publish(messages).await.unwrap();
     }
+}
+
+/// Publishes one payload at each of the times that `due` says, whether or not earlier ones are confirmed. Each has a name that
+/// none had before.
+pub(crate) async fn publish_at(
+    intake: Arc<dyn Queue>,
+    payloads: usize,
+    due: impl Fn(usize) -> tokio::time::Instant,
+    name: fn(usize) -> String,
+) {
+    let mut confirms = JoinSet::new();
+    for n in 0..payloads {
+        tokio::time::sleep_until(due(n)).await;
+        let mut message = Load::Singles.message(n);
+        message.id = name(n);
+        let intake = Arc::clone(&intake);
+        confirms.spawn(async move { intake.publish(vec![message]).await.unwrap() });
+    }
+    confirms.join_all().await;
 }
 
 fn http(port: u16) -> String {
