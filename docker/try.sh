@@ -51,6 +51,7 @@ seconds() { local from=$EPOCHREALTIME; "$@" > "$work/out"; awk -v a="$from" -v b
 
 echo "files of the image, without the samples: $(du -sm --exclude=samples "$root" | cut -f1) MiB, of it stoq $(du -m "$root/usr/bin/stoq" | cut -f1) MiB"
 echo "stoq --version, container and all: $(seconds try '["--version"]') s"
+echo "a scan of one mail with a nested archive, jail required, Landlock required: $(seconds try '["scan", "--format", "jsonl", "/samples/mail.eml"]') s"
 echo "a scan of the samples, jail required, Landlock required: $(seconds try '["scan", "--format", "jsonl", "/samples"]') s"
 want=$(find tests/fixtures -type f | wc -l)
 have=$(wc -l < "$work/out")
