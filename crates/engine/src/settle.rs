@@ -14,7 +14,6 @@ use stoq_api::ledger::{Completeness, FrozenScan, Settled};
 use stoq_api::plugin::Item;
 use stoq_api::queue::Message;
 use stoq_api::results::Stored;
-use stoq_api::task::ScanHead;
 use stoq_api::{Fault, FaultKind, Json, Location, Outcome, PayloadId, Response, ScanId, Task, Timestamp, results};
 use stoq_runtime::metrics::{ErrorKind, Role};
 use stoq_runtime::trace::TRACEPARENT;
@@ -77,20 +76,19 @@ pub async fn settle(around: &Surroundings, mut task: Task, examined: Examined, f
         children::Admission::Closed => return Ok(()),
         children::Admission::Unknown => return make_anew(around, &task).await,
     }
-    let record = async |head: Option<&ScanHead>| {
-        let (scan, children) = (task.scan_id, offspring.admitted());
-        around
-            .patiently("settle a payload", || around.ledger.settle(scan, head, &outcome, children, Timestamp::now()))
-            .await
-    };
-    let head = task.is_root().then_some(&*task.scan);
-    let settled = match head {
-        // Its provider has opened the scan. To describe all roots with each of them is for a ledger that has lost it.
-        Some(head) if head.roots.len() > 1 => match record(None).await? {
-            Settled::Unknown => record(Some(head)).await?,
-            known => known,
-        },
-        head => record(head).await?,
+    let described = task.is_root().then_some(&*task.scan);
+    // Its provider has opened a scan of several roots. To describe all of them with each is for a ledger that has lost it.
+    let mut head = described.filter(|head| head.roots.len() == 1);
+    let settled = loop {
+        let settled = around
+            .patiently("settle a payload", || {
+                around.ledger.settle(task.scan_id, head, &outcome, offspring.admitted(), Timestamp::now())
+            })
+            .await?;
+        match settled {
+            Settled::Unknown if head.is_none() && described.is_some() => head = described,
+            known => break known,
+        }
     };
     match settled {
         Settled::Open { unsettled } => offspring.publish_missing(&outcome, &unsettled).await,

@@ -175,7 +175,8 @@ impl Worker {
             Location::Remote(_) => None,
             _ => Some(fetch(&self.around, task).await?),
         };
-        self.again(tasks, fetched, delivery).await
+        // Rare, and larger than what most messages need.
+        Box::pin(self.again(tasks, fetched, delivery)).await
     }
 
     /// Work that somebody may have died of before. Each attempt is counted until it is survived.
