@@ -121,6 +121,8 @@ impl Intake {
                 () = stop.cancelled() => break,
                 Some(done) = going.next() => {
                     held -= done?;
+                    // With a lane in memory nothing is ever waited for, and others want the thread, too.
+                    tokio::task::yield_now().await;
                     continue;
                 }
                 next = next_after(pause, provider), if !full && held < BYTES_IN_FLIGHT => next,

@@ -60,6 +60,26 @@ pub(crate) fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     }
 }
 
+/// Makes this thread an ordinary one of this niceness, with time slices of this length: sched_setattr(2). Kernels before 6.12
+/// take no notice of the length.
+pub(crate) fn schedule(nice: i32, slice: Duration) -> io::Result<()> {
+    let attributes = libc::sched_attr {
+        size: size_of::<libc::sched_attr>() as u32,
+        sched_policy: libc::SCHED_OTHER as u32,
+        sched_flags: 0,
+        sched_nice: nice,
+        sched_priority: 0,
+        sched_runtime: u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX),
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: the kernel reads as many bytes from the one pointer as the structure says it has.
+    match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// CPU time that process `pid` has used in all; `None` if it is gone. The caller holds the process unreaped, so that its
 /// number cannot belong to another.
 pub(crate) fn cpu_time(pid: Pid) -> Option<Duration> {
