@@ -18,10 +18,10 @@ use bytes::Bytes;
 use common::{BATCH, PAYLOADS, batches, connector, cpu, median, watched};
 use futures::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 use stoq_api::plugin::{Connector, Item, Verdict};
 use stoq_testkit::front::HttpFront;
+use stoq_testkit::services::cores::{self, Cores};
 use stoq_testkit::services::hec::{HecServer, Options, Token};
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -236,23 +236,6 @@ impl Bench {
     }
 }
 
-/// The last core for the collector, the others for whoever sends. One core alone is shared.
-fn take_cores(collector: bool) {
-    let all = sched_getaffinity(None).unwrap();
-    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core)).collect();
-    let [others @ .., last] = cores.as_slice() else { return };
-    if others.is_empty() {
-        return;
-    }
-    let mut own = CpuSet::new();
-    if collector {
-        own.set(*last)
-    } else {
-        others.iter().for_each(|core| own.set(*core))
-    }
-    sched_setaffinity(None, &own).unwrap();
-}
-
 fn main() {
     let says = |word: &str| std::env::args().any(|one| one == word);
     let collector = says(SERVER);
@@ -260,13 +243,13 @@ fn main() {
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     if collector {
         if !says(SHARED) {
-            take_cores(true);
+            cores::take(Cores::Server);
         }
         return runtime().block_on(serve());
     }
     let servers = [true, false].map(|acknowledge| (Server::start(), acknowledge));
     if !says(SHARED) {
-        take_cores(false);
+        cores::take(Cores::Others);
     }
     for (server, acknowledge) in servers {
         runtime().block_on(async { Bench::new(server, acknowledge).await.run().await });

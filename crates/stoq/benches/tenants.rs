@@ -2,9 +2,10 @@
 //! which parts two that both flood get the slots.
 //!
 //! `cargo bench -p stoq --bench tenants`. Lanes in memory and on a RabbitMQ server that is started for it, where each intake
-//! and the worker have connections of their own, as processes have; a worker with two jailed slots in this process; hash,
-//! mimetype and yara with 70 rules on payloads of 12 KiB. The quiet tenant's payloads
-//! come at fixed times, whether or not earlier ones are done: as many as a tenth of what the flood gets when it is alone.
+//! and the worker have connections of their own, as processes have. The server has a core of its own: what is asked is how
+//! the fleet shares, not how a broker does that has more than it can carry. A worker with two jailed slots in this process;
+//! hash, mimetype and yara with 70 rules on payloads of 12 KiB. The quiet tenant's payloads come at fixed times, whether or
+//! not earlier ones are done: as many as a tenth of what the flood gets when it is alone.
 //! The flood keeps its lane full. Times are from the moment at which a payload comes to the one at which its response is on the result lane.
 #![expect(clippy::unwrap_used, reason = "a measurement stops at the first surprise")]
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
@@ -29,6 +30,7 @@ use stoq_engine::{Lanes, Links, Plan, PlannedPlugin, Settings, Surroundings, Ten
 use stoq_jail::{Pool, PoolConfig, Sharing};
 use stoq_memory::{MemoryLedger, MemoryQueue, MemoryStore};
 use stoq_testkit::services::RabbitMq;
+use stoq_testkit::services::cores::{self, Cores};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -75,7 +77,9 @@ fn main() {
             })
         })
         .await;
+        cores::take(Cores::Server);
         let server = RabbitMq::start().await;
+        cores::take(Cores::Others);
         measure("RabbitMQ", &|prefix| {
             let options = json!({
                 "addresses": [server.address()], "user": server.user(), "password": server.password(), "prefix": prefix,

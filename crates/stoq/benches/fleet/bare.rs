@@ -1,15 +1,19 @@
 //! Clients that do the same three hops and nothing else: intake, task, result. What they publish is packed as the fleet packs
-//! it, and as large; each hop is confirmed before the one before it is acknowledged.
+//! it, and as large; each hop is confirmed before the one before it is acknowledged. As in the fleet, whoever moves messages
+//! on is a process of its own.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use stoq_api::queue::{Deliveries, Delivery, LaneOptions, Message, Prefetch, Queue};
-use tokio::task::JoinHandle;
 
 use crate::fleet::{Broker, Kind};
 use crate::load::Load;
@@ -28,13 +32,90 @@ const EAGER: usize = stoq_engine::intake::EAGER_IN_FLIGHT;
 const ITEMS: usize = stoq_engine::lanes::BATCH_ITEMS;
 const BYTES: usize = stoq_engine::lanes::BATCH_BYTES;
 
+/// Where a process of a hop is told which.
+const HOP: &str = "FLEET_HOP";
+/// What it says once it takes messages.
+const READY: &str = "ready";
+/// What the queues' names begin with.
+const PREFIX: &str = "bare";
+
 /// How large the fleet's messages are, in bytes a payload.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Sizes {
     /// What a task has beside its payload.
     pub(crate) header: usize,
     /// A response.
     pub(crate) response: usize,
+}
+
+/// One of the two hops, and what it needs to know.
+#[derive(Serialize, Deserialize)]
+struct Hop {
+    broker: String,
+    options: Map<String, Value>,
+    step: Step,
+    sizes: Sizes,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Step {
+    /// From the intake to the tasks.
+    Provide,
+    /// From the tasks to the results.
+    Work,
+}
+
+/// Does what a hop does, if this process was started for one, until it is killed.
+pub(crate) async fn hop_if_asked() {
+    let Ok(text) = std::env::var(HOP) else { return };
+    let Hop { broker, options, step, sizes } = serde_json::from_str(&text).unwrap();
+    let registration = match broker.as_str() {
+        "kafka" => stoq_kafka::registration(),
+        "pubsub" => stoq_pubsub::registration(),
+        _ => stoq_rabbitmq::registration(),
+    };
+    let broker = (registration.open)(&options).unwrap();
+    let lane = |name: &str| broker.lane(name, LaneOptions::default());
+    let (from, to, messages): (_, _, u32) = match step {
+        Step::Provide => ("intake", "tasks", INTAKE),
+        Step::Work => ("tasks", "results", PREFETCH),
+    };
+    let deliveries = lane(from).subscribe("next", Prefetch { messages }).await.unwrap();
+    println!("{READY}");
+    let measure = move |packed: &[Delivery]| {
+        let count = packed.iter().map(|delivery| items(&delivery.message)).sum::<usize>();
+        let bytes = match step {
+            Step::Provide => packed.iter().map(|delivery| delivery.message.body.len() + sizes.header).sum(),
+            Step::Work => count * sizes.response,
+        };
+        (bytes, count)
+    };
+    hop(deliveries, lane(to), measure).await;
+}
+
+/// A hop's process. Dropping it kills it.
+struct Mover(Child);
+
+impl Mover {
+    fn start(broker: &Broker, step: Step, sizes: Sizes) -> Self {
+        let (kind, options) = broker.options(PREFIX);
+        let Value::Object(options) = options else { panic!("options are an object") };
+        let hop = Hop { broker: kind.to_owned(), options, step, sizes };
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env(HOP, serde_json::to_string(&hop).unwrap()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said.trim_end(), READY, "a hop does not start");
+        Self(child)
+    }
+}
+
+impl Drop for Mover {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 struct Chain {
@@ -43,53 +124,40 @@ struct Chain {
     process: Option<u32>,
     intake: Arc<dyn Queue>,
     results: Box<dyn Deliveries>,
-    hops: [JoinHandle<()>; 2],
+    hops: [Mover; 2],
 }
 
 impl Chain {
     async fn start(kind: Kind, sizes: Sizes) -> Self {
         let mut broker = broker(kind).await;
         let process = process_of(&mut broker);
-        // Each hop has connections of its own, as processes have.
+        // Generator and sink have connections of their own, too.
         let lane = async |name: &str| {
-            let lane = broker.client("bare").lane(name, LaneOptions::default());
+            let lane = broker.client(PREFIX).lane(name, LaneOptions::default());
             lane.declare(&["next"]).await.unwrap();
             lane
         };
         let intake = lane("intake").await;
-        let tasks = lane("tasks").await;
-        let results = lane("results").await;
-        let prefetch = Prefetch { messages: PREFETCH };
-        let from_intake = lane("intake").await.subscribe("next", Prefetch { messages: INTAKE }).await.unwrap();
-        let from_tasks = lane("tasks").await.subscribe("next", prefetch).await.unwrap();
-        let from_results = lane("results").await.subscribe("next", prefetch).await.unwrap();
-        let provide = tokio::spawn(hop(
-            from_intake,
-            tasks,
-            Box::new(move |packed: &[Delivery]| {
-                let bytes = packed.iter().map(|delivery| delivery.message.body.len() + sizes.header).sum();
-                (bytes, packed.len())
-            }),
-        ));
-        let work = tokio::spawn(hop(
-            from_tasks,
-            results,
-            Box::new(move |packed: &[Delivery]| {
-                let count = packed.iter().map(|delivery| items(&delivery.message)).sum::<usize>();
-                (count * sizes.response, count)
-            }),
-        ));
-        Self { broker, process, intake, results: from_results, hops: [provide, work] }
+        lane("tasks").await;
+        let results = lane("results").await.subscribe("next", Prefetch { messages: PREFETCH }).await.unwrap();
+        let hops = [Step::Provide, Step::Work].map(|step| Mover::start(&broker, step, sizes));
+        Self { broker, process, intake, results, hops }
     }
 
     fn cpu(&self) -> BTreeMap<&'static str, f64> {
-        let broker = self.process.map(|process| ("broker", usage::cpu(process)));
-        broker.into_iter().chain([("clients", usage::own())]).collect()
+        let [provider, worker] = &self.hops;
+        let mut all = BTreeMap::from([
+            ("provider", usage::cpu(provider.0.id())),
+            ("worker", usage::cpu(worker.0.id())),
+            // Its children are the others.
+            ("generator and sink", usage::own()),
+        ]);
+        all.extend(self.process.map(|process| ("broker", usage::cpu(process))));
+        all
     }
 
     async fn end(self) {
-        self.hops.iter().for_each(JoinHandle::abort);
-        drop((self.results, self.intake, self.broker));
+        drop((self.hops, self.results, self.intake, self.broker));
     }
 }
 
@@ -98,12 +166,10 @@ fn items(message: &Message) -> usize {
     message.header("items").map_or(1, |items| items.parse().unwrap())
 }
 
-/// Bytes of messages, and how many payloads they stand for.
-type Measure = Box<dyn Fn(&[Delivery]) -> (usize, usize) + Send>;
-
 /// Moves messages on: whatever is ready goes out as one, confirmed, and is then acknowledged. Many are under way at once; as in
-/// the fleet only few of them went out before they were full.
-async fn hop(mut from: Box<dyn Deliveries>, to: Arc<dyn Queue>, measure: Measure) {
+/// the fleet only few of them went out before they were full. `measure` says how many bytes messages become, and how many payloads
+/// they stand for.
+async fn hop(mut from: Box<dyn Deliveries>, to: Arc<dyn Queue>, measure: impl Fn(&[Delivery]) -> (usize, usize)) {
     let mut under_way = FuturesUnordered::new();
     let mut taken: Vec<Delivery> = Vec::new();
     loop {

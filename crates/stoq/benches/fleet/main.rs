@@ -13,7 +13,7 @@
 //! - `f` CPU time a payload, by how many wait.
 //!
 //! The bare clients are the queues of `stoq_api::queue` without anything around them: consume, publish confirmed, acknowledge,
-//! twice, and consume; messages are packed and as large as the fleet's.
+//! twice, and consume, each hop in a process of its own; messages are packed and as large as the fleet's.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a measurement stops at the first surprise")]
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
 
@@ -51,6 +51,7 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[tokio::main]
 async fn main() {
+    bare::hop_if_asked().await;
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let kind = arguments.iter().find_map(|argument| Kind::of(argument)).unwrap_or(Kind::RabbitMq);
     let letters = |argument: &&String| argument.chars().all(|letter| ('a'..='f').contains(&letter));

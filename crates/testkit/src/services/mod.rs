@@ -7,6 +7,7 @@
 #[cfg(feature = "buckets")]
 mod azurite;
 mod cached;
+pub mod cores;
 #[cfg(feature = "buckets")]
 mod gcs;
 #[cfg(feature = "hec")]
