@@ -104,12 +104,12 @@ impl Worker {
         loop {
             match self.queue.take(IDLE) {
                 Taken::Batch(Batch { jobs, turn, .. }) => {
-                    let started = Instant::now();
+                    let (started, items) = (Instant::now(), jobs.len());
                     for job in jobs.into_iter().filter(|job| !job.is_cancelled()) {
                         let answer = self.item(&job.item);
                         job.answer(answer);
                     }
-                    self.queue.ended(turn, started.elapsed());
+                    self.queue.ended(turn, items, started.elapsed());
                 }
                 Taken::Nothing => {}
                 Taken::Closed => return,

@@ -17,6 +17,12 @@ use crate::job::{Answer, JobItem, Sharing, Tenant};
 /// What the time of items without a tenant is counted under.
 const PLAIN: &str = "default";
 
+/// About how long a slot may be at work on one batch. What it costs to ask a slot is far less than this, and whoever waits for
+/// the slot waits for the whole batch.
+const BATCH_TIME: Duration = Duration::from_millis(2);
+/// The mean cost of a line's items follows that of the last batch by one part in so many.
+const FOLLOW: u32 = 8;
+
 /// One item, and whom to answer.
 pub(crate) struct Job {
     pub(crate) item: JobItem,
@@ -59,6 +65,22 @@ struct State {
 struct Line {
     ready: VecDeque<Job>,
     running: usize,
+    /// What an item costs a slot, as far as known.
+    mean: Duration,
+}
+
+impl Line {
+    /// How many items a batch of [`BATCH_TIME`] has.
+    fn in_time(&self) -> usize {
+        let each = self.mean.as_nanos().max(1);
+        usize::try_from(BATCH_TIME.as_nanos() / each).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Notes what a batch has cost.
+    fn saw(&mut self, items: usize, took: Duration) {
+        let each = took / u32::try_from(items).unwrap_or(u32::MAX).max(1);
+        self.mean = if self.mean.is_zero() { each } else { (self.mean * (FOLLOW - 1) + each) / FOLLOW };
+    }
 }
 
 /// Items of one tenant that go to a slot together. Whoever took it says when it has ended.
@@ -171,7 +193,7 @@ impl Queue {
         };
         let free = self.slots.saturating_sub(state.running + 1).min(state.idle);
         let line = &mut state.lines[place];
-        let share = line.ready.len().div_ceil(free + 1).min(self.max_items);
+        let share = line.ready.len().div_ceil(free + 1).min(self.max_items).min(line.in_time());
         let tenant = line.ready.front().and_then(|job| job.item.tenant.clone());
         let mut jobs = Vec::with_capacity(share);
         let mut bytes = 0_u64;
@@ -190,11 +212,12 @@ impl Queue {
         Taken::Batch(Batch { jobs, tenant, turn })
     }
 
-    /// A batch has ended, after a slot worked on it for so long.
-    pub(crate) fn ended(&self, turn: Turn, took: Duration) {
+    /// A batch of so many items has ended, after a slot worked on it for so long.
+    pub(crate) fn ended(&self, turn: Turn, items: usize, took: Duration) {
         let place = turn.party();
         let mut state = self.state.lock();
         state.lines[place].running -= 1;
+        state.lines[place].saw(items, took);
         state.running -= 1;
         state.shares.end(turn, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         // Usually whoever calls this takes the next batch, but what it may not take another may.

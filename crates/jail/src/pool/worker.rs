@@ -57,14 +57,14 @@ impl Worker {
         loop {
             match self.shared.queue.take(IDLE) {
                 Taken::Batch(Batch { jobs, tenant, turn }) => {
-                    let started = Instant::now();
+                    let (started, items) = (Instant::now(), jobs.len());
                     self.tenant = tenant;
                     // A bug of ours over one batch must not cost the pool a thread: its callers are told that there is no
                     // answer when their jobs are dropped, and the panic hook has said where.
                     if catch_unwind(AssertUnwindSafe(|| self.batch(jobs))).is_err() {
                         self.drop_slot();
                     }
-                    self.shared.queue.ended(turn, started.elapsed());
+                    self.shared.queue.ended(turn, items, started.elapsed());
                 }
                 Taken::Nothing => self.look_after(),
                 Taken::Closed => return,
