@@ -311,6 +311,11 @@ impl Component {
     /// The set of the component with this configured name.
     pub fn new(role: Role, name: &str) -> Self {
         let (f, labels) = (&*FAMILIES, [role.label(), name]);
+        if role != Role::Plugin {
+            for kind in ALERTED {
+                f.errors.with_label_values(&[role.label(), name, kind.label()]);
+            }
+        }
         Self {
             role,
             name: name.to_owned(),
@@ -406,6 +411,10 @@ impl ErrorKind {
         }
     }
 }
+
+/// Errors of which an alert wants to hear at the first one. They are shown before there is any: of a counter that begins at
+/// one, nobody sees the first step. Plugins have no such kinds.
+const ALERTED: [ErrorKind; 2] = [ErrorKind::Rejected, ErrorKind::Fault(FaultKind::Misconfigured)];
 
 /// A worker was handed a message of a task lane that it, or another, may have worked on before.
 pub fn redelivered(lane: &str) {
@@ -520,6 +529,19 @@ mod tests {
             }
             let errors = format!("stoq_errors_total{{kind=\"unavailable\",name=\"same\",role=\"{}\"}}", role.label());
             assert_eq!(value(&text, &errors), Some(1.0));
+        }
+    }
+
+    #[test]
+    fn what_raises_an_alert_at_the_first_error_is_shown_before_it() {
+        Component::new(Role::Connector, "fresh");
+        Component::new(Role::Plugin, "fresh");
+        let text = render();
+        let series =
+            |kind: &str, role: &str| format!("stoq_errors_total{{kind=\"{kind}\",name=\"fresh\",role=\"{role}\"}}");
+        for kind in ["rejected", "misconfigured"] {
+            assert_eq!(value(&text, &series(kind, "connector")), Some(0.0), "{kind}");
+            assert_eq!(value(&text, &series(kind, "plugin")), None, "{kind}");
         }
     }
 

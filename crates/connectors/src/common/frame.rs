@@ -15,6 +15,7 @@ use stoq_api::store::Store;
 use stoq_api::{Fault, FaultKind, fault};
 use stoq_runtime::backoff::Backoff;
 use stoq_runtime::hold::Hold;
+use stoq_runtime::metrics::{Component, Role};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -139,6 +140,8 @@ impl Frame {
     /// The source fails in a way that waiting does not mend, or the sink if it is not waited for, or whoever read standard output has gone. What was open is
     /// given back.
     pub async fn run(&self, source: Box<dyn Deliveries>, stop: CancellationToken) -> Result<(), Fault> {
+        // Its metrics are there from now on, not only from the first batch on.
+        Component::new(Role::Connector, &self.name);
         // A token of our own, so that a failing sink ends this connector and nobody else.
         let run = Run {
             stop: stop.child_token(),
