@@ -9,6 +9,7 @@ mod fuzz;
 mod golang;
 mod k8s;
 mod mdbook;
+mod pictures;
 mod plot;
 mod services;
 mod ship;
@@ -33,6 +34,9 @@ cargo xtask <command>
   k8s [--payloads <N>] [--program <PATH>] [--draw] [--build]
                                       the chart on a real control plane with KEDA, scaled by a burst; builds Kubernetes once,
                                       which takes half an hour; --draw writes docs/k8s.svg, --build only builds
+  pictures [--optimised] [--seconds <N>] [--draw]
+                                      docs/pictures again: the program on a terminal, and the dashboards over a small fleet;
+                                      --draw only draws what was seen before
   schemas                             write helm/schemas again, from what Kubernetes and others publish
   ship                                check chart, rules, dashboards, compose files and units
   sizing [--payloads <N>] [--cost-ms <N>] [--slots <N>] [--messages <N>] [--min <N>] [--max <N>]
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Some("fixtures") => fixtures::write_all(),
         Some("fuzz") => fuzz::run(root, &rest),
         Some("k8s") => k8s::run(root, &rest),
+        Some("pictures") => pictures::run(root, &rest),
         Some("schemas") => ship::schemas::write(root),
         Some("ship") => ship::run(root),
         Some("sizing") => sizing::run(root, &rest),

@@ -1,4 +1,5 @@
-//! Drawings of curves over time, as SVG: panels below each other that share a time axis.
+//! Drawings of curves over time, as SVG: panels below each other that share a time axis, or parts of drawings that are
+//! laid out by others.
 
 /// Where a panel begins and how wide it is, in the drawing's units.
 const LEFT: f64 = 70.0;
@@ -21,48 +22,100 @@ pub(crate) struct Panel<'a> {
     pub(crate) curves: Vec<Curve>,
 }
 
+/// Where curves are drawn: the axes are its left and its bottom.
+#[derive(Clone, Copy)]
+pub(crate) struct Area {
+    pub(crate) left: f64,
+    pub(crate) top: f64,
+    pub(crate) width: f64,
+    pub(crate) height: f64,
+}
+
+impl Area {
+    pub(crate) fn bottom(self) -> f64 {
+        self.top + self.height
+    }
+
+    /// The axes.
+    pub(crate) fn axes(self) -> String {
+        let (bottom, right) = (self.bottom(), self.left + self.width);
+        format!("<path d=\"M{} {}V{bottom}H{right}\" fill=\"none\" stroke=\"#888\"/>\n", self.left, self.top)
+    }
+
+    /// Labels of the time axis, each at its share of it.
+    pub(crate) fn labels(self, labels: &[(f64, String)]) -> String {
+        let y = self.bottom() + 18.0;
+        let one = |(share, label): &(f64, String)| {
+            let x = self.left + self.width * share;
+            format!("<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{label}</text>\n")
+        };
+        labels.iter().map(one).collect()
+    }
+
+    /// A curve, where `most` reaches the top.
+    pub(crate) fn curve(self, curve: &Curve, most: f64) -> String {
+        let (points, colour) = (self.points(&curve.points, most), curve.colour);
+        format!("<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\"/>\n")
+    }
+
+    /// What lies below a curve, and above the axis or the points of another.
+    pub(crate) fn below(self, curve: &Curve, base: &[(f64, f64)], most: f64) -> String {
+        let ground: Vec<(f64, f64)> = match (base, &curve.points[..]) {
+            ([], [(first, _), .., (last, _)]) => vec![(*last, 0.0), (*first, 0.0)],
+            _ => base.iter().rev().copied().collect(),
+        };
+        let (points, ground) = (self.points(&curve.points, most), self.points(&ground, most));
+        format!("<polygon points=\"{points} {ground}\" fill=\"{}\" fill-opacity=\"0.15\"/>\n", curve.colour)
+    }
+
+    fn points(self, points: &[(f64, f64)], most: f64) -> String {
+        let place = |(share, value): &(f64, f64)| {
+            format!("{:.1},{:.1}", self.left + self.width * share, self.bottom() - self.height * value / most)
+        };
+        points.iter().map(place).collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// Draws panels over an axis with labels, each at its share of the axis.
 pub(crate) fn draw(panels: &[Panel<'_>], labels: &[(f64, String)]) -> String {
     let height: f64 = panels.iter().map(|panel| panel.height + GAP).sum();
-    let height = height + MARGIN;
-    let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {TOTAL} {height}\" font-family=\"sans-serif\" \
-         font-size=\"13\">\n<rect width=\"{TOTAL}\" height=\"{height}\" fill=\"#fff\"/>\n"
-    );
+    let mut text = String::new();
     let mut top = MARGIN;
     for panel in panels {
         text.push_str(&one(panel, top, labels));
         top += panel.height + GAP;
     }
-    text.push_str("</svg>\n");
-    text
+    page(TOTAL, height + MARGIN, 13, "#fff", &text)
+}
+
+/// A drawing of that size, on a ground of that colour.
+pub(crate) fn page(width: f64, height: f64, font: u32, ground: &str, content: &str) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
+         font-size=\"{font}\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"{ground}\"/>\n{content}</svg>\n"
+    )
+}
+
+/// Text as it may stand in a drawing.
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 fn one(panel: &Panel<'_>, top: f64, labels: &[(f64, String)]) -> String {
     let values = panel.curves.iter().flat_map(|curve| curve.points.iter().map(|(_, value)| *value));
     let most = values.fold(1.0, f64::max);
-    let bottom = top + panel.height;
-    let mut text = format!("<path d=\"M{LEFT} {top}V{bottom}H{}\" fill=\"none\" stroke=\"#888\"/>\n", LEFT + WIDTH);
+    let area = Area { left: LEFT, top, width: WIDTH, height: panel.height };
+    let mut text = area.axes();
     let marks = [
         (panel.title.to_owned(), LEFT + 8.0, top - 6.0),
         (format!("{most:.0}"), 10.0, top + 10.0),
-        ("0".to_owned(), 10.0, bottom),
+        ("0".to_owned(), 10.0, area.bottom()),
     ];
     for (mark, x, y) in marks {
         text.push_str(&format!("<text x=\"{x}\" y=\"{y}\">{mark}</text>\n"));
     }
-    for (share, label) in labels {
-        let x = LEFT + WIDTH * share;
-        text.push_str(&format!("<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>\n", bottom + 18.0));
-    }
-    for curve in &panel.curves {
-        let place = |(share, value): &(f64, f64)| {
-            format!("{:.1},{:.1}", LEFT + WIDTH * share, bottom - panel.height * value / most)
-        };
-        let points: Vec<String> = curve.points.iter().map(place).collect();
-        let (points, colour) = (points.join(" "), curve.colour);
-        text.push_str(&format!("<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\"/>\n"));
-    }
+    text.push_str(&area.labels(labels));
+    text.extend(panel.curves.iter().map(|curve| area.curve(curve, most)));
     text
 }
 
@@ -79,5 +132,15 @@ mod tests {
         assert!(drawn.contains("points=\"70.0,270.0 1030.0,170.0\""), "{drawn}");
         assert!(drawn.contains("viewBox=\"0 0 1060 320\""), "{drawn}");
         assert_eq!(drawn.matches("x=\"550.0\"").count(), 2, "{drawn}");
+    }
+
+    #[test]
+    fn what_lies_below_a_curve_ends_at_the_axis_or_at_the_curve_below() {
+        let area = Area { left: 0.0, top: 0.0, width: 10.0, height: 10.0 };
+        let curve = Curve { colour: "#000", points: vec![(0.0, 1.0), (1.0, 2.0)] };
+        let alone = area.below(&curve, &[], 2.0);
+        assert!(alone.contains("\"0.0,5.0 10.0,0.0 10.0,10.0 0.0,10.0\""), "{alone}");
+        let stacked = area.below(&curve, &[(0.0, 0.0), (1.0, 1.0)], 2.0);
+        assert!(stacked.contains("\"0.0,5.0 10.0,0.0 10.0,5.0 0.0,10.0\""), "{stacked}");
     }
 }

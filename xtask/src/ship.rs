@@ -1,5 +1,5 @@
 //! `cargo xtask ship`: checks what is handed out beside the program. The chart with every example against the API of
-//! Kubernetes, rules and their tests, dashboards, compose files, units of systemd.
+//! Kubernetes, rules and their tests, dashboards with their pictures, compose files, units of systemd.
 
 mod chart;
 mod compose;
@@ -12,12 +12,15 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::pictures;
+
 /// Where the schemas lie that manifests are checked against.
 const SCHEMAS: &str = "helm/schemas";
 
 /// Runs all checks, the quick ones first.
 pub(crate) fn run(root: &Path) -> Result<()> {
     deploy::check(root)?;
+    pictures::check::run(root)?;
     compose::check(root)?;
     units::check(root)?;
     chart::check(root)

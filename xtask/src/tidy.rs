@@ -59,7 +59,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     bail!("{} problems:\n  {}", problems.len(), problems.join("\n  "));
 }
 
-fn tracked(root: &Path) -> Result<Vec<PathBuf>> {
+/// All files that git knows.
+pub(crate) fn tracked(root: &Path) -> Result<Vec<PathBuf>> {
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output().context("running git")?;
     let text = String::from_utf8(listed.stdout).context("a tracked file's name is not UTF-8")?;
     Ok(text.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect())
