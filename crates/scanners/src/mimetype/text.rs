@@ -215,6 +215,9 @@ fn is_json(text: &[u8]) -> bool {
     shut && text.len() <= MAX_JSON && serde_json::from_slice::<IgnoredAny>(text).is_ok()
 }
 
+/// What the lines begin with that [`by_lines`] knows. Hardly any line of any text does, so nothing more is asked of it.
+const FIRST_BYTES: &[u8] = b"<#iufdc";
+
 /// Source code, by lines that other text would hardly have; and pages that begin with something else.
 fn by_lines(head: &[u8]) -> Option<&'static str> {
     let (mut python, mut c, mut java, mut perl, mut page) = (0, 0, 0, 0, false);
@@ -223,6 +226,9 @@ fn by_lines(head: &[u8]) -> Option<&'static str> {
     for end in ends.take(MAX_LINES) {
         let line = head[start..end].trim_ascii();
         start = end + 1;
+        if !line.first().is_some_and(|first| FIRST_BYTES.contains(first)) {
+            continue;
+        }
         let begins = |with: &[u8]| line.starts_with(with);
         if begins(b"<html") || begins(b"<HTML") || begins(b"<!DOCTYPE html") || begins(b"<!DOCTYPE HTML") {
             page = true;

@@ -112,10 +112,11 @@ impl Seen {
 
 /// Reads names from the central directory; false if there is none that can be followed.
 fn central(content: &[u8], seen: &mut Seen) -> bool {
-    let tail = content.len().saturating_sub(TAIL);
-    let Some(end) = memchr::memmem::rfind(&content[tail..], b"PK\x05\x06").map(|at| tail + at) else {
-        return false;
-    };
+    let start = content.len().saturating_sub(TAIL);
+    let tail = &content[start..];
+    // Unlike a single byte, several are not looked for backwards by whole words of the processor.
+    let found = memchr::memrchr_iter(b'P', tail).find(|at| tail[*at..].starts_with(b"PK\x05\x06"));
+    let Some(end) = found.map(|at| start + at) else { return false };
     let (Some(size), Some(stated)) = (u32_at(content, end + 12), u32_at(content, end + 16)) else { return false };
     // Where something stands in front of the archive, the directory still ends where its end begins.
     let before_end = end.checked_sub(size as usize);
