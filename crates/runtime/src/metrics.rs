@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use stoq_api::fault::FaultKind;
 use stoq_api::outcome::RunStatus;
@@ -431,9 +431,19 @@ pub fn slot_killed(reason: &'static str) {
     FAMILIES.slot_kills.with_label_values(&[reason]).inc();
 }
 
-/// A slot was at work for a tenant.
-pub fn slot_time(tenant: &str, took: Duration) {
-    FAMILIES.slot_seconds.with_label_values(&[tenant]).inc_by(took.as_secs_f64());
+/// How long slots are at work for one tenant.
+pub struct SlotTime(Counter);
+
+impl SlotTime {
+    /// The counter of `tenant`.
+    pub fn of(tenant: &str) -> Self {
+        Self(FAMILIES.slot_seconds.with_label_values(&[tenant]))
+    }
+
+    /// A slot was at work for the tenant.
+    pub fn add(&self, took: Duration) {
+        self.0.inc_by(took.as_secs_f64());
+    }
 }
 
 /// What waits on a lane and what is held, and since when the oldest waits, where that is known.

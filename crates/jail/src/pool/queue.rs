@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use stoq_runtime::metrics;
+use stoq_runtime::metrics::SlotTime;
 use stoq_runtime::shares::{Shares, Turn};
 use tokio::sync::oneshot;
 
@@ -47,8 +47,10 @@ pub(crate) struct Queue {
     max_bytes: u64,
     /// Batches that may be at work whoever they are for.
     slots: usize,
-    /// What each line is called in metrics.
-    names: Vec<Arc<str>>,
+    /// The tenant of each line but the first.
+    tenants: Vec<Arc<str>>,
+    /// What is counted of each line.
+    times: Vec<SlotTime>,
 }
 
 struct State {
@@ -143,14 +145,14 @@ impl Queue {
         let weights = std::iter::once(sharing.plain).chain(sharing.tenants.iter().map(|(_, weight)| *weight));
         let shares = Shares::new(weights);
         let lines = (0..shares.len()).map(|_| Line::default()).collect();
-        let named = sharing.tenants.iter().map(|(name, _)| Arc::clone(name));
-        let names = std::iter::once(Arc::from(PLAIN)).chain(named).collect();
+        let tenants: Vec<_> = sharing.tenants.iter().map(|(name, _)| Arc::clone(name)).collect();
+        let times = std::iter::once(PLAIN).chain(tenants.iter().map(|name| &**name)).map(SlotTime::of).collect();
         let state = State { lines, shares, running: 0, idle: 0, closed: false };
-        Self { state: Mutex::new(state), wake: Condvar::new(), max_items, max_bytes, slots, names }
+        Self { state: Mutex::new(state), wake: Condvar::new(), max_items, max_bytes, slots, tenants, times }
     }
 
     fn line(&self, tenant: &Tenant) -> usize {
-        let named = tenant.as_ref().and_then(|tenant| self.names.iter().skip(1).position(|name| name == tenant));
+        let named = tenant.as_ref().and_then(|tenant| self.tenants.iter().position(|name| name == tenant));
         named.map_or(0, |place| place + 1)
     }
 
@@ -223,7 +225,7 @@ impl Queue {
         // Usually whoever calls this takes the next batch, but what it may not take another may.
         let waited_for = state.idle > 0 && state.next(self.slots).is_some();
         drop(state);
-        metrics::slot_time(&self.names[place], took);
+        self.times[place].add(took);
         if waited_for {
             self.wake.notify_one();
         }
