@@ -5,7 +5,9 @@
 //! hostile: every length is checked before a byte of it is kept, and what they mean is checked by `pool::collect`.
 //!
 //! Which plugin runs is said on a pipe of its own ([`Hint`]), which the supervisor reads only on a tick of its clock or
-//! over a corpse: telling it costs a slot one system call and wakes nobody.
+//! over a corpse: telling it costs a slot one system call and wakes nobody. Most plugins take less time than that call. So
+//! of those that start on one item within a millisecond only the first is told, unless the slot was asked to be careful:
+//! the supervisor's clock is not finer, and whom it blames is only settled by a slot that was.
 
 pub(crate) mod reply;
 pub(crate) mod request;

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::time::{Duration, Instant};
 
 use stoq_api::PayloadMeta;
 use stoq_api::scanner::{Remaining, Sink, Spent};
@@ -27,6 +28,8 @@ const NO_SANDBOX: i32 = 103;
 const FLUSH: usize = 64 << 10;
 /// A buffer that grew above this is given back after a batch.
 const KEEP: usize = 1 << 20;
+/// How long a hint is as good as the next one on the same item.
+const HINT_TIME: Duration = Duration::from_millis(1);
 /// Characters of a panic that are told.
 const MAX_NOTE: usize = 400;
 
@@ -87,7 +90,7 @@ pub(crate) fn note_panic(info: &PanicHookInfo<'_>) {
 fn work(wire: &mut SlotWire, workload: &dyn Workload) -> io::Result<()> {
     let mut request = Vec::new();
     while let Some(Request { careful, items, file }) = next_request(&wire.socket, &mut request)? {
-        wire.careful = careful;
+        (wire.careful, wire.hinted) = (careful, None);
         for (index, item) in items.iter().enumerate() {
             let map = match (&item.body, &file) {
                 (Place::File { offset, len }, Some(file)) => Some(Map::new(file, *offset, *len)?),
@@ -157,13 +160,15 @@ struct SlotWire {
     meter: Meter,
     open: bool,
     careful: bool,
+    /// The item of the last hint of this batch, and when it was given.
+    hinted: Option<(u16, Instant)>,
 }
 
 impl SlotWire {
     fn new(socket: OwnedFd, hints: OwnedFd) -> Self {
         let meter = Meter::new(Remaining { children: 0, bytes: 0 });
         let out = Vec::with_capacity(FLUSH * 2);
-        Self { socket, hints, out, data: None, item: 0, plugin: 0, meter, open: false, careful: false }
+        Self { socket, hints, out, data: None, item: 0, plugin: 0, meter, open: false, careful: false, hinted: None }
     }
 
     fn begin(&mut self, item: u16, remaining: Remaining) {
@@ -240,8 +245,12 @@ impl Sink for SlotWire {
 impl Wire for SlotWire {
     fn starting(&mut self, plugin: u16) {
         self.plugin = plugin;
-        // A full or broken pipe costs the supervisor the hint, and this slot at most its own blame.
-        rustix::io::write(self.hints.as_fd(), &Hint { item: self.item, plugin }.encode()).ok();
+        let fresh = self.hinted.is_some_and(|(item, at)| item == self.item && at.elapsed() < HINT_TIME);
+        if self.careful || !fresh {
+            // A full or broken pipe costs the supervisor the hint, and this slot at most its own blame.
+            rustix::io::write(self.hints.as_fd(), &Hint { item: self.item, plugin }.encode()).ok();
+            self.hinted = Some((self.item, Instant::now()));
+        }
         if self.careful {
             self.data = None;
             Reply::Starting { plugin }.encode(&mut self.out);

@@ -27,6 +27,8 @@ const START_TIME: Duration = Duration::from_secs(20);
 const END_TIME: Duration = Duration::from_secs(2);
 /// CPU time that a slot may use while nothing is asked of it; more is a slot that somebody else has taken over.
 const IDLE_CPU: Duration = Duration::from_millis(50);
+/// What may be on its way to a slot: a usual batch, so that whoever sends it need not wait for the slot in between.
+const SEND_BUFFER: usize = 1 << 20;
 /// Bytes of a slot's last words that are read.
 const MAX_NOTES: usize = 1024;
 
@@ -84,6 +86,8 @@ impl Slot {
         let decoder = Decoder::new(limits.report);
         let mut slot =
             Self { socket, hints, notes, process, decoder, request: Request::default(), payloads: 0, idle_cpu: None };
+        // Less is no error: then a batch is sent in more pieces.
+        rustix::net::sockopt::set_socket_send_buffer_size(&slot.socket, SEND_BUFFER).ok();
         let tick = Watch::interval(limits);
         let timeouts =
             slot.socket.set_read_timeout(Some(tick)).and_then(|()| slot.socket.set_write_timeout(Some(tick)));
