@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use stoq_api::plugin::{ExternalOutput, ExternalWorker, NotTold, Provider, Reference, Root, RootBytes, Taking};
 use stoq_api::queue::{Broker, LaneOptions, Prefetch};
-use stoq_api::response::EngineInfo;
 use stoq_api::scanner::{
     Build, BuildError, Built, Context, Output, Payload, PluginInfo, PluginKind, Registration, ScanError, Scanner,
 };
@@ -161,7 +160,7 @@ async fn work(place: Place) {
         rules: Rules::default(),
         archivers: BTreeMap::new(),
         decorators: BTreeMap::new(),
-        engine: EngineInfo::default(),
+        engine: Arc::default(),
     };
     let never = CancellationToken::new();
     Worker::new(Arc::new(around)).run(&never, &never).await.unwrap();

@@ -5,6 +5,7 @@
 //! redelivery can come any more.
 
 use std::io::BufReader;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -104,7 +105,7 @@ pub struct FrozenScan<O = Kept> {
     /// The scan.
     pub scan_id: ScanId,
     /// What all its tasks carried.
-    pub head: ScanHead,
+    pub head: Arc<ScanHead>,
     /// How it was frozen.
     pub completeness: Completeness,
     /// Outcomes, in no order.

@@ -6,6 +6,8 @@ pub mod split;
 pub mod stream;
 pub mod v2;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha256;
@@ -36,7 +38,7 @@ pub struct Response {
     #[serde(default)]
     pub findings: Vec<Finding>,
     /// New: what scanned it.
-    pub engine: EngineInfo,
+    pub engine: Arc<EngineInfo>,
     /// New: whose scan it is, where providers say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,

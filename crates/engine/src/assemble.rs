@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use stoq_api::ledger::{Completeness, FrozenScan, Kept};
@@ -60,7 +61,7 @@ struct Arrival {
 
 /// A frozen scan on its way to a response, one payload at a time.
 pub struct Assembly {
-    outcomes: HashMap<PayloadId, Kept>,
+    outcomes: Outcomes,
     places: std::vec::IntoIter<Place>,
     plugins: Vec<String>,
     /// Everything but the payloads.
@@ -74,9 +75,9 @@ impl Assembly {
     ///
     /// # Errors
     /// An outcome cannot be read.
-    pub fn new(scan: FrozenScan, engine: &EngineInfo) -> Result<Self, Fault> {
-        let outcomes: HashMap<_, _> = scan.outcomes.into_iter().map(|kept| (kept.payload_id(), kept)).collect();
-        let texts: u64 = outcomes.values().map(Kept::text_len).sum();
+    pub fn new(scan: FrozenScan, engine: &Arc<EngineInfo>) -> Result<Self, Fault> {
+        let texts: u64 = scan.outcomes.iter().map(Kept::text_len).sum();
+        let outcomes = Outcomes::new(scan.outcomes);
         let mut arranged = Arranging::of(scan.scan_id, outcomes);
         arranged.roots(&scan.head)?;
         arranged.children()?;
@@ -91,7 +92,7 @@ impl Assembly {
         } else {
             // What a ledger says of completeness is worth no more than its memory: a payload that another one names, and
             // of which there is nothing, was not scanned.
-            missing = places.iter().map(|place| place.id).filter(|id| !outcomes.contains_key(id)).collect();
+            missing = places.iter().map(|place| place.id).filter(|id| outcomes.find(id).is_none()).collect();
             if !missing.is_empty() {
                 tracing::error!(scan = %scan.scan_id, count = missing.len(), "the ledger calls a scan complete that is not");
                 findings.push(forgotten(missing.len()));
@@ -102,14 +103,14 @@ impl Assembly {
         let frame = Response {
             results: Vec::new(),
             time: scan.head.first_seen.iso(),
-            request_meta: scan.head.request_meta,
+            request_meta: scan.head.request_meta.clone(),
             errors,
             decorators: Named::default(),
             scan_id: scan.scan_id,
             complete,
             findings,
-            engine: engine.clone(),
-            tenant: scan.head.tenant,
+            engine: Arc::clone(engine),
+            tenant: scan.head.tenant.clone(),
             replay_of: scan.head.replay_of,
         };
         let bytes =
@@ -169,7 +170,7 @@ impl Iterator for Assembly {
 
     fn next(&mut self) -> Option<Self::Item> {
         let place = self.places.next()?;
-        let said = self.outcomes.remove(&place.id).map(Said::of).transpose();
+        let said = self.outcomes.take(&place.id).map(Said::of).transpose();
         Some(said.map(|said| payload(place, &self.plugins, said)))
     }
 }
@@ -208,6 +209,36 @@ fn missing_error(id: PayloadId) -> ErrorEntry {
         error: "the scan ended before this payload was scanned".to_owned(),
         plugin_name: None,
         payload_id: Some(id),
+    }
+}
+
+/// Outcomes by their payloads, in the order of ids: most scans have one, and some very many, for which this is the
+/// smallest way to keep them.
+struct Outcomes(Vec<(PayloadId, Option<Kept>)>);
+
+impl Outcomes {
+    fn new(all: Vec<Kept>) -> Self {
+        let mut all: Vec<_> = all.into_iter().map(|kept| (kept.payload_id(), Some(kept))).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        Self(all)
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn find(&self, id: &PayloadId) -> Option<usize> {
+        self.0.binary_search_by_key(id, |(id, _)| *id).ok()
+    }
+
+    fn get(&mut self, id: &PayloadId) -> Option<&mut Kept> {
+        let at = self.find(id)?;
+        self.0[at].1.as_mut()
+    }
+
+    fn take(&mut self, id: &PayloadId) -> Option<Kept> {
+        let at = self.find(id)?;
+        self.0[at].1.take()
     }
 }
 
@@ -272,7 +303,7 @@ impl From<Outcome> for Said {
 /// the same way, is that root.
 struct Arranging {
     scan: ScanId,
-    outcomes: HashMap<PayloadId, Kept>,
+    outcomes: Outcomes,
     places: Vec<Place>,
     index: HashMap<PayloadId, usize>,
     /// Roots by the id that a child of the same content would have.
@@ -284,7 +315,7 @@ struct Arranging {
 }
 
 impl Arranging {
-    fn of(scan: ScanId, outcomes: HashMap<PayloadId, Kept>) -> Self {
+    fn of(scan: ScanId, outcomes: Outcomes) -> Self {
         Self {
             scan,
             outcomes,
@@ -298,7 +329,7 @@ impl Arranging {
     }
 
     fn lines(&mut self, id: PayloadId) -> Result<Option<Lines>, Fault> {
-        self.outcomes.get_mut(&id).map(Lines::of).transpose()
+        self.outcomes.get(&id).map(Lines::of).transpose()
     }
 
     fn roots(&mut self, head: &ScanHead) -> Result<(), Fault> {

@@ -3,9 +3,9 @@
 mod external;
 pub(crate) mod report;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use stoq_api::outcome::Edge;
 use stoq_api::scanner::Remaining;
 use stoq_api::{
@@ -16,7 +16,8 @@ use stoq_jail::{Answer, JobItem, StopReason};
 use stoq_runtime::metrics::{ErrorKind, Role};
 
 use self::report::{Merged, Pending};
-use crate::rounds::wire::Header;
+use crate::rounds::codec;
+use crate::rounds::wire::{Header, State};
 use crate::surroundings::Surroundings;
 
 /// A task with its bytes.
@@ -60,25 +61,24 @@ pub struct Hints {
 /// The jail could not run anything for longer than a worker waits; that says nothing of the payloads.
 pub async fn examine(around: &Surroundings, fetches: Vec<Fetch>) -> Result<Vec<(Task, Examined)>, Fault> {
     let off = around.breaker.off();
-    let (deep, wanted): (Vec<bool>, Vec<Header>) = fetches.iter().map(|f| (too_deep(&f.task), header(f, &off))).unzip();
+    let asked: Vec<Asked> = fetches.iter().map(|fetch| Asked::first(&fetch.task)).collect();
     let visits = || {
-        let all = fetches.iter().zip(&wanted).zip(&deep);
-        let visited = all.filter(|((_, header), deep)| !**deep && worth_a_visit(header));
-        visited.map(|((fetch, header), _)| item(fetch, header)).collect()
+        let visited = fetches.iter().zip(&asked).filter(|(fetch, asked)| asked.is_worth_a_visit(&fetch.task));
+        visited.map(|(fetch, asked)| item(fetch, asked, &off)).collect()
     };
     let mut answers = run(around, visits).await?.into_iter();
     let mut done = Vec::with_capacity(fetches.len());
     let mut open = Vec::new();
-    for ((fetch, header), deep) in fetches.into_iter().zip(wanted).zip(deep) {
-        let answer = if !deep && worth_a_visit(&header) { answers.next() } else { None };
-        let mut merged = begin(&fetch, deep);
+    for (fetch, asked) in fetches.into_iter().zip(asked) {
+        let answer = if asked.is_worth_a_visit(&fetch.task) { answers.next() } else { None };
+        let mut merged = begin(&fetch);
         let pending = answer.and_then(|answer| merged.take(around, answer, &fetch.remaining, &fetch.task));
         let pending = pending.filter(|pending| !pending.is_nothing());
         if pending.is_none() && !is_archived(around, &fetch.task, &merged.outcome) {
             // Most payloads end here, and none of them is worth a future of its own.
-            done.push(Some((fetch.task, finish(around, &header, merged))));
+            done.push(Some((fetch.task, finish(around, &off, merged))));
         } else {
-            open.push(go_on(around, fetch, header, merged, pending));
+            open.push(go_on(around, fetch, &off, merged, pending));
             done.push(None);
         }
     }
@@ -105,51 +105,62 @@ async fn run(around: &Surroundings, items: impl Fn() -> Vec<JobItem>) -> Result<
         .await
 }
 
-/// Payloads that are not to be scanned and that nobody asked for by name stay out of the slots.
-fn worth_a_visit(header: &Header) -> bool {
-    header.meta.should_scan || !header.wanted.is_empty()
+/// What a visit of a payload is about, beyond its task.
+struct Asked {
+    /// Workers wanted from outside, with the reason.
+    wanted: Vec<(String, String)>,
+    /// Where the rounds stand after earlier visits.
+    state: Option<State>,
+}
+
+impl Asked {
+    /// For the first visit.
+    fn first(task: &Task) -> Self {
+        let mut wanted = Vec::new();
+        if task.payload_meta.should_scan {
+            if task.is_root() {
+                wanted.extend(task.scan.start_dispatch.iter().map(|w| (w.clone(), "start".to_owned())));
+            }
+            let origin = |w: &String| (w.clone(), "dispatch_to of its origin".to_owned());
+            wanted.extend(task.payload_meta.dispatch_to.iter().map(origin));
+        }
+        Self { wanted, state: None }
+    }
+
+    /// Payloads that lie too deep, or that are not to be scanned and that nobody asked for by name, stay out of the slots.
+    fn is_worth_a_visit(&self, task: &Task) -> bool {
+        !too_deep(task) && (task.payload_meta.should_scan || !self.wanted.is_empty())
+    }
 }
 
 fn too_deep(task: &Task) -> bool {
     task.depth > task.scan.budgets.max_depth
 }
 
-fn header(fetch: &Fetch, off: &BTreeMap<String, String>) -> Header {
+fn item(fetch: &Fetch, asked: &Asked, off: &BTreeMap<String, String>) -> JobItem {
     let task = &fetch.task;
-    let mut wanted = Vec::new();
-    if task.payload_meta.should_scan {
-        if task.is_root() {
-            wanted.extend(task.scan.start_dispatch.iter().map(|w| (w.clone(), "start".to_owned())));
-        }
-        wanted
-            .extend(task.payload_meta.dispatch_to.iter().map(|w| (w.clone(), "dispatch_to of its origin".to_owned())));
-    }
-    Header {
+    let header = Header {
         sha256: fetch.sha256,
-        meta: task.payload_meta.clone(),
-        request_meta: task.scan.request_meta.clone(),
-        ancestors: task.ancestors.clone(),
-        wanted,
-        allowed: task.scan.allowed_plugins.clone(),
-        off: off.clone(),
-        state: None,
-    }
-}
-
-fn item(fetch: &Fetch, header: &Header) -> JobItem {
+        meta: Cow::Borrowed(&task.payload_meta),
+        request_meta: Cow::Borrowed(&task.scan.request_meta),
+        ancestors: Cow::Borrowed(task.ancestors.as_slice()),
+        wanted: Cow::Borrowed(asked.wanted.as_slice()),
+        allowed: task.scan.allowed_plugins.as_deref().map(Cow::Borrowed),
+        off: Cow::Borrowed(off),
+        state: asked.state.as_ref().map(Cow::Borrowed),
+    };
     JobItem {
-        // A header is made of what serde wrote before; it cannot fail to be written again.
-        header: serde_json::to_vec(header).map(Bytes::from).unwrap_or_default(),
+        header: codec::encode_header(&header).into(),
         content: fetch.content.clone(),
         remaining: fetch.remaining,
-        tenant: fetch.task.scan.tenant.as_deref().map(Into::into),
+        tenant: task.scan.tenant.as_deref().map(Into::into),
     }
 }
 
-fn begin(fetch: &Fetch, deep: bool) -> Merged {
+fn begin(fetch: &Fetch) -> Merged {
     let mut merged = Merged::new(fetch.task.payload_id, fetch.sha256, fetch.content.len());
     merged.outcome.findings.extend(fetch.mismatch.clone());
-    if deep {
+    if too_deep(&fetch.task) {
         merged.too_deep(fetch.task.scan.budgets.max_depth);
     }
     merged
@@ -159,32 +170,32 @@ fn begin(fetch: &Fetch, deep: bool) -> Merged {
 async fn go_on(
     around: &Surroundings,
     fetch: Fetch,
-    mut header: Header,
+    off: &BTreeMap<String, String>,
     mut merged: Merged,
     mut pending: Option<Pending>,
 ) -> Result<(Task, Examined), Fault> {
     let task = &fetch.task;
     while let Some(Pending { external, state }) = pending.take() {
-        let asked = external::run_all(around, &fetch, &header.meta, external).await;
-        let looked_at = asked.iter().any(|run| around.rules.look_at(&run.run.plugin));
-        header.wanted = merged.take_external(task, asked);
-        if looked_at || !state.deferred.is_empty() || !header.wanted.is_empty() {
-            header.state = Some(merged.state(state));
-            let answer = run(around, || vec![item(&fetch, &header)]).await?.into_iter().next();
+        let ran = external::run_all(around, &fetch, external).await;
+        let looked_at = ran.iter().any(|run| around.rules.look_at(&run.run.plugin));
+        let wanted = merged.take_external(task, ran);
+        if looked_at || !state.deferred.is_empty() || !wanted.is_empty() {
+            let asked = Asked { wanted, state: Some(merged.state(state)) };
+            let answer = run(around, || vec![item(&fetch, &asked, off)]).await?.into_iter().next();
             pending = answer.and_then(|answer| merged.take(around, answer, &fetch.remaining, task));
         }
     }
-    let mut examined = finish(around, &header, merged);
+    let mut examined = finish(around, off, merged);
     archive(around, task, &fetch.content, &mut examined.outcome).await;
     Ok((fetch.task, examined))
 }
 
 /// Every plugin has had its say: what each did is counted.
-fn finish(around: &Surroundings, header: &Header, merged: Merged) -> Examined {
+fn finish(around: &Surroundings, off: &BTreeMap<String, String>, merged: Merged) -> Examined {
     let mut examined = merged.finish();
     around.meters.ran(&examined.outcome.runs);
     // What was left out because of this worker's breakers may run elsewhere or later.
-    examined.clean &= !examined.outcome.not_run.iter().any(|not_run| header.off.contains_key(&not_run.plugin));
+    examined.clean &= !examined.outcome.not_run.iter().any(|not_run| off.contains_key(&not_run.plugin));
     for run in &examined.outcome.runs {
         around.breaker.saw(&run.plugin, matches!(run.status, RunStatus::TimedOut | RunStatus::Killed));
     }

@@ -40,7 +40,7 @@ struct Visit<'a> {
     rounds: &'a Rounds,
     item: &'a Item<'a>,
     serial: u64,
-    header: &'a Header,
+    header: &'a Header<'a>,
     state: State,
     results: Map<String, Value>,
     done: BTreeSet<String>,
@@ -50,8 +50,8 @@ struct Visit<'a> {
     findings: Vec<Finding>,
 }
 
-pub(crate) fn visit(rounds: &Rounds, item: &Item<'_>, header: &Header, serial: u64, wire: &mut dyn Wire) -> Report {
-    let state = header.state.clone().unwrap_or_default();
+pub(crate) fn visit(rounds: &Rounds, item: &Item<'_>, header: &Header<'_>, serial: u64, wire: &mut dyn Wire) -> Report {
+    let state = header.state.as_deref().cloned().unwrap_or_default();
     let mut results = Map::new();
     for run in &state.runs {
         if let Some(json) = &run.result {
@@ -60,7 +60,7 @@ pub(crate) fn visit(rounds: &Rounds, item: &Item<'_>, header: &Header, serial: u
     }
     let done = state.runs.iter().map(|run| run.plugin.clone()).collect();
     let mut wanted: Wanted = state.deferred.iter().cloned().collect();
-    for (worker, why) in &header.wanted {
+    for (worker, why) in header.wanted.iter() {
         add(&mut wanted, worker, vec![why.clone()]);
     }
     if header.meta.should_scan {

@@ -14,6 +14,7 @@ use stoq_api::ledger::{Completeness, FrozenScan, Settled};
 use stoq_api::plugin::Item;
 use stoq_api::queue::Message;
 use stoq_api::results::Stored;
+use stoq_api::task::ScanHead;
 use stoq_api::{Fault, FaultKind, Json, Location, Outcome, PayloadId, Response, ScanId, Task, Timestamp, results};
 use stoq_runtime::metrics::{ErrorKind, Role};
 use stoq_runtime::trace::TRACEPARENT;
@@ -36,9 +37,8 @@ const MAX_TRACED: usize = 16;
 /// A response on its way to the result lane, and what is counted and told of it there.
 pub struct Ready {
     item: Item,
-    source: String,
+    head: Arc<ScanHead>,
     complete: bool,
-    trace: Option<String>,
 }
 
 /// Whether a scan never needs the ledger: one root, no children, known to be delivered for the first time, and nothing
@@ -55,7 +55,7 @@ pub fn is_leaf(task: &Task, examined: &Examined, first: bool) -> bool {
 pub async fn leaf(around: &Surroundings, task: Task, examined: Examined) -> Result<Ready, Fault> {
     let frozen = FrozenScan {
         scan_id: task.scan_id,
-        head: Arc::unwrap_or_clone(task.scan),
+        head: task.scan,
         completeness: Completeness::Complete,
         outcomes: vec![examined.outcome.into()],
         missing: Vec::new(),
@@ -149,7 +149,7 @@ async fn closed(around: &Surroundings, scan: ScanId) -> Result<(), Fault> {
 /// It cannot be written as JSON.
 async fn respond(around: &Surroundings, frozen: FrozenScan) -> Result<Ready, Fault> {
     let id = frozen.scan_id.to_string();
-    let (source, trace) = (frozen.head.source.clone(), frozen.head.trace.clone());
+    let head = Arc::clone(&frozen.head);
     let complete = frozen.completeness == Completeness::Complete;
     let json = if around.decorators.is_empty() {
         beside(around, frozen, |assembly| {
@@ -163,7 +163,7 @@ async fn respond(around: &Surroundings, frozen: FrozenScan) -> Result<Ready, Fau
         decorate(around, &mut response).await;
         serde_json::to_vec(&response).map_err(assemble::unwritable)?
     };
-    Ok(Ready { item: Item { id, json: Bytes::from(json) }, source, complete, trace })
+    Ok(Ready { item: Item { id, json: Bytes::from(json) }, head, complete })
 }
 
 /// Assembles a scan, on a thread of its own if it has more than a few payloads.
@@ -175,7 +175,7 @@ async fn beside<T: Send + 'static>(
     if frozen.outcomes.len() <= ASSEMBLED_AT_ONCE {
         return work(Assembly::new(frozen, &around.engine)?);
     }
-    let engine = around.engine.clone();
+    let engine = Arc::clone(&around.engine);
     let assembled = tokio::task::spawn_blocking(move || work(Assembly::new(frozen, &engine)?)).await;
     assembled.map_err(|e| Fault::because(FaultKind::Unavailable, "assembling a response stopped", e))?
 }
@@ -204,14 +204,14 @@ pub async fn publish_results(around: &Surroundings, responses: Vec<Ready>) -> Re
     }
     around.patiently("publish responses", || around.lanes.results.publish(messages.clone())).await?;
     for response in &responses {
-        around.meters.answered(&response.source, response.complete);
+        around.meters.answered(&response.head.source, response.complete);
     }
     Ok(())
 }
 
 /// Names in a message the traces of the responses that it carries.
 fn trace<'a>(message: &mut Message, responses: impl Iterator<Item = &'a &'a Ready>) {
-    let traced: Vec<&str> = responses.filter_map(|response| response.trace.as_deref()).take(MAX_TRACED).collect();
+    let traced: Vec<&str> = responses.filter_map(|response| response.head.trace.as_deref()).take(MAX_TRACED).collect();
     if !traced.is_empty() {
         message.headers.push((TRACEPARENT.to_owned(), traced.join(",")));
     }

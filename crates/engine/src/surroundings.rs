@@ -36,7 +36,7 @@ pub struct Surroundings {
     /// Decorators, by name.
     pub decorators: BTreeMap<String, Arc<dyn Decorator>>,
     /// Versions, for responses.
-    pub engine: EngineInfo,
+    pub engine: Arc<EngineInfo>,
     /// Which plugins are switched off.
     pub breaker: Breaker,
     /// What is counted.

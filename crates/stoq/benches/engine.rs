@@ -18,7 +18,6 @@ use md5::Digest as _;
 use serde_json::{Map, json};
 use stoq_api::plugin::{NotTold, Provider, Reference, Root, RootBytes, Taking};
 use stoq_api::queue::{Prefetch, Queue};
-use stoq_api::response::EngineInfo;
 use stoq_api::scanner::{Build, Context, Payload, Remaining, SourceFile};
 use stoq_api::{Budgets, Content, Fault, PayloadMeta, RequestMeta, Sha256};
 use stoq_engine::intake::{Intake, IntakeSettings};
@@ -206,7 +205,7 @@ async fn run(corpus: &[Bytes], plan: &Plan, runner: Arc<dyn Runner>) {
         rules: Rules::default(),
         archivers: BTreeMap::new(),
         decorators: BTreeMap::new(),
-        engine: EngineInfo::default(),
+        engine: Arc::default(),
     });
     around.lanes.declare(&["drain"]).await.unwrap();
     let (stop, force) = (CancellationToken::new(), CancellationToken::new());

@@ -20,7 +20,6 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use stoq_api::plugin::{NotTold, Provider, Reference, Root, RootBytes, Taking};
 use stoq_api::queue::{LaneOptions, Prefetch, Queue};
-use stoq_api::response::EngineInfo;
 use stoq_api::scanner::{Build, SourceFile};
 use stoq_api::{Budgets, Content, Fault, PayloadMeta, RequestMeta, results};
 use stoq_engine::intake::{Intake, IntakeSettings};
@@ -219,7 +218,7 @@ impl Rig {
             rules: Rules::default(),
             archivers: BTreeMap::new(),
             decorators: BTreeMap::new(),
-            engine: EngineInfo::default(),
+            engine: Arc::default(),
         });
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let (worker, s, f) = (Worker::new(Arc::clone(&around)), stop.clone(), force.clone());

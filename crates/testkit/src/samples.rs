@@ -81,7 +81,7 @@ pub fn response(scan: ScanId, text: &str) -> Vec<u8> {
         scan_id: scan,
         complete: true,
         findings: Vec::new(),
-        engine: EngineInfo { version: "0.0.0".to_owned(), rulesets: Named::default() },
+        engine: EngineInfo { version: "0.0.0".to_owned(), rulesets: Named::default() }.into(),
         tenant: None,
         replay_of: None,
     };

@@ -38,7 +38,7 @@ struct State {
 }
 
 struct Scan {
-    head: ScanHead,
+    head: Arc<ScanHead>,
     /// When its time is over.
     due: Timestamp,
     payloads: HashMap<PayloadId, Entry>,
@@ -129,7 +129,7 @@ impl State {
 impl Scan {
     fn open(head: &ScanHead, attempts: HashMap<PayloadId, u32>, now: Timestamp) -> Self {
         let mut scan = Self {
-            head: head.clone(),
+            head: Arc::new(head.clone()),
             due: now.after(head.budgets.deadline()),
             payloads: HashMap::new(),
             children: HashMap::new(),
@@ -243,7 +243,7 @@ impl Scan {
         });
         FrozenScan {
             scan_id,
-            head: self.head.clone(),
+            head: Arc::clone(&self.head),
             completeness,
             outcomes: outcomes.collect(),
             missing: missing.collect(),
@@ -332,7 +332,7 @@ impl Ledger for MemoryLedger {
     }
 
     async fn head(&self, scan: ScanId) -> Result<Option<ScanHead>, Fault> {
-        Ok(self.state.lock().scans.get(&scan).map(|scan| scan.head.clone()))
+        Ok(self.state.lock().scans.get(&scan).map(|scan| (*scan.head).clone()))
     }
 
     async fn frozen(&self, scan: ScanId) -> Result<Option<FrozenScan>, Fault> {

@@ -25,7 +25,7 @@ fn frozen(outcomes: Vec<Outcome>, missing: Vec<PayloadId>) -> FrozenScan {
     };
     FrozenScan {
         scan_id: scan_id(),
-        head: ScanHead {
+        head: Arc::new(ScanHead {
             source: "test".into(),
             first_seen: Timestamp(1_767_323_045_678_901),
             roots: vec![root],
@@ -36,7 +36,7 @@ fn frozen(outcomes: Vec<Outcome>, missing: Vec<PayloadId>) -> FrozenScan {
             allowed_plugins: None,
             replay_of: None,
             trace: None,
-        },
+        }),
         completeness: if missing.is_empty() { Completeness::Complete } else { Completeness::Partial },
         outcomes: outcomes.into_iter().map(Kept::from).collect(),
         missing,
@@ -85,7 +85,7 @@ fn names(response: &Response) -> Vec<String> {
 
 #[test]
 fn breadth_first_with_every_parent_plugin_and_name() {
-    let response = Assembly::new(frozen(tree(), vec![]), &EngineInfo::default()).unwrap().response().unwrap();
+    let response = Assembly::new(frozen(tree(), vec![]), &Arc::default()).unwrap().response().unwrap();
     assert_eq!(names(&response), ["root.bin", "carve-0", "zip-0", "zip-1"]);
     let a = &response.results[1];
     assert_eq!(a.extracted_by, ["carve", "zip", "zip"]);
@@ -102,8 +102,7 @@ fn breadth_first_with_every_parent_plugin_and_name() {
 fn a_partial_scan_names_what_is_missing() {
     let mut outcomes = tree();
     outcomes.retain(|o| o.payload_id != child_id(b"c"));
-    let response =
-        Assembly::new(frozen(outcomes, vec![child_id(b"c")]), &EngineInfo::default()).unwrap().response().unwrap();
+    let response = Assembly::new(frozen(outcomes, vec![child_id(b"c")]), &Arc::default()).unwrap().response().unwrap();
     assert!(!response.complete);
     let c = response.results.iter().find(|r| r.payload_id == child_id(b"c")).unwrap();
     assert_eq!(c.findings[0].kind, FindingKind::Missing);
@@ -115,7 +114,7 @@ fn a_partial_scan_names_what_is_missing() {
 fn a_scan_without_all_outcomes_is_never_called_complete() {
     let mut outcomes = tree();
     outcomes.retain(|o| o.payload_id != child_id(b"c"));
-    let response = Assembly::new(frozen(outcomes, vec![]), &EngineInfo::default()).unwrap().response().unwrap();
+    let response = Assembly::new(frozen(outcomes, vec![]), &Arc::default()).unwrap().response().unwrap();
     assert!(!response.complete);
     assert_eq!(response.findings[0].kind, FindingKind::Missing);
     assert_eq!(response.errors.iter().filter(|e| e.payload_id == Some(child_id(b"c"))).count(), 1);
@@ -133,7 +132,7 @@ fn runs_are_in_order_and_results_follow_them() {
     };
     let mut root = outcome(PayloadId::root(scan_id(), 0), root_content(), vec![]);
     root.runs = vec![run("z", 1), run("b", 2), run("a", 1)];
-    let response = Assembly::new(frozen(vec![root], vec![]), &EngineInfo::default()).unwrap().response().unwrap();
+    let response = Assembly::new(frozen(vec![root], vec![]), &Arc::default()).unwrap().response().unwrap();
     let result = &response.results[0];
     assert_eq!(result.plugins_run.workers, ["a", "z", "b"]);
     assert_eq!(result.workers.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "z", "b"]);
@@ -154,7 +153,7 @@ fn splitting_and_reconstructing() {
         micros: 0,
         result: Some(Json::of(&json!(1))),
     }];
-    let response = Assembly::new(frozen(outcomes, vec![]), &EngineInfo::default()).unwrap().response().unwrap();
+    let response = Assembly::new(frozen(outcomes, vec![]), &Arc::default()).unwrap().response().unwrap();
     let parts = stoq_api::response::split::split(&response);
     assert_eq!(parts.len(), 1);
     assert_eq!(parts[0]["results"][0]["workers"], json!({ "hash": 1 }));
@@ -167,9 +166,9 @@ proptest! {
     fn the_order_of_outcomes_changes_nothing(order in Just((0..5).collect::<Vec<usize>>()).prop_shuffle()) {
         let outcomes = tree();
         let shuffled = order.iter().map(|at| outcomes[*at].clone()).collect();
-        let expected = serde_json::to_string(&Assembly::new(frozen(outcomes, vec![]), &EngineInfo::default()).unwrap().response().unwrap()).unwrap();
+        let expected = serde_json::to_string(&Assembly::new(frozen(outcomes, vec![]), &Arc::default()).unwrap().response().unwrap()).unwrap();
         let mut got = Vec::new();
-        Assembly::new(frozen(shuffled, vec![]), &EngineInfo::default()).unwrap().write(&mut got).unwrap();
+        Assembly::new(frozen(shuffled, vec![]), &Arc::default()).unwrap().write(&mut got).unwrap();
         prop_assert_eq!(String::from_utf8(got).unwrap(), expected);
     }
 }

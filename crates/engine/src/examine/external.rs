@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use stoq_api::plugin::ExternalOutput;
-use stoq_api::{PayloadMeta, Run, RunStatus};
+use stoq_api::{Run, RunStatus};
 
 use super::Fetch;
 use crate::surroundings::Surroundings;
@@ -18,14 +18,14 @@ pub(super) struct ExternalRun {
 pub(super) async fn run_all(
     around: &Surroundings,
     fetch: &Fetch,
-    meta: &PayloadMeta,
     pending: Vec<(String, u32, Vec<String>)>,
 ) -> Vec<ExternalRun> {
     let runs = pending.into_iter().filter_map(|(plugin, round, why)| {
         let worker = around.externals.get(&plugin)?;
         Some(async move {
             let started = Instant::now();
-            let mut output = worker.scan(&fetch.content, meta, fetch.task.scan.tenant.as_deref()).await;
+            let mut output =
+                worker.scan(&fetch.content, &fetch.task.payload_meta, fetch.task.scan.tenant.as_deref()).await;
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             let status = output.status.unwrap_or(RunStatus::Ok);
             let result = output.results.take();

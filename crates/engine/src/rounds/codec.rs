@@ -1,6 +1,8 @@
-//! The form in which a [`Report`] crosses the slot's socket.
+//! The form in which a [`Header`] and a [`Report`] cross the slot's socket.
 //!
-//! Runs with their results are nearly all of a report, and a worker only passes results on. So they are laid out plainly,
+//! A header is the 32 bytes of the content's digest and the rest of it as JSON.
+//!
+//! Of a report, runs with their results are nearly all, and a worker only passes results on. So they are laid out plainly,
 //! lengths before texts, and everything else, which is mostly empty, follows as JSON. All numbers are little endian:
 //!
 //! | bytes | what |
@@ -14,9 +16,9 @@
 //! A text is a `u32` length and that many bytes of UTF-8; a result is a text that is empty if there is none.
 
 use bytes::{Buf, BufMut};
-use stoq_api::{Json, Run, RunStatus};
+use stoq_api::{Json, Run, RunStatus, Sha256};
 
-use super::wire::Report;
+use super::wire::{Header, Report};
 
 /// Most runs in a report: far more than there are plugins.
 const MAX_RUNS: usize = 4_096;
@@ -25,6 +27,27 @@ const MAX_REASONS: usize = 4_096;
 /// Every status by the number that stands for it.
 const STATUS: [RunStatus; 5] =
     [RunStatus::Ok, RunStatus::Failed, RunStatus::TimedOut, RunStatus::Killed, RunStatus::Cut];
+
+/// Room for a usual header; larger ones grow.
+const HEADER_BYTES: usize = 128;
+
+/// Writes a header. One that cannot be written is empty, which [`decode_header`] refuses; but it is made of what serde
+/// wrote before.
+pub(crate) fn encode_header(header: &Header<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_BYTES);
+    out.put_slice(header.sha256.as_bytes());
+    match serde_json::to_writer(&mut out, header) {
+        Ok(()) => out,
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Reads what the engine wrote. `None` if it is no header.
+pub(crate) fn decode_header(bytes: &[u8]) -> Option<Header<'static>> {
+    let (digest, json) = bytes.split_first_chunk()?;
+    let header = serde_json::from_slice(json).ok()?;
+    Some(Header { sha256: Sha256::from_bytes(*digest), ..header })
+}
 
 /// Writes a report. One that cannot be written is empty, which [`decode`] refuses.
 pub(crate) fn encode(mut report: Report) -> Vec<u8> {

@@ -137,19 +137,23 @@ fn merge(into: &mut Resolution, from: Resolution) {
     from.deferred.into_iter().for_each(|(worker, why)| add_owned(&mut into.deferred, worker, why));
 }
 
-/// Adds reasons without repeating any.
+/// Adds reasons, of which none is named twice, without repeating any.
 pub(super) fn add(wanted: &mut Wanted, worker: &str, why: Vec<String>) {
     add_owned(wanted, worker.to_owned(), why);
 }
 
 fn add_owned(wanted: &mut Wanted, worker: String, why: Vec<String>) {
-    let reasons = match wanted.entry(worker) {
-        Entry::Vacant(entry) => entry.insert(Vec::with_capacity(why.len())),
-        Entry::Occupied(entry) => entry.into_mut(),
-    };
-    for reason in why {
-        if !reasons.contains(&reason) {
-            reasons.push(reason);
+    match wanted.entry(worker) {
+        Entry::Vacant(entry) => {
+            entry.insert(why);
+        }
+        Entry::Occupied(entry) => {
+            let reasons = entry.into_mut();
+            for reason in why {
+                if !reasons.contains(&reason) {
+                    reasons.push(reason);
+                }
+            }
         }
     }
 }

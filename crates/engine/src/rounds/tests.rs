@@ -1,5 +1,6 @@
 //! Rounds over plugins made for the purpose: who runs, when, why, and what is said of those that do not.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::json;
@@ -118,7 +119,7 @@ fn plan(options: &[Value], always: &[&str], external: &[&str]) -> Plan {
 
 struct Case {
     plan: Plan,
-    header: Header,
+    header: Header<'static>,
     excluded: Vec<u16>,
     wire: TestWire,
 }
@@ -127,11 +128,11 @@ impl Case {
     fn new(plan: Plan) -> Self {
         let header = Header {
             sha256: stoq_api::Sha256::of(b""),
-            off: BTreeMap::new(),
-            meta: PayloadMeta::default(),
-            request_meta: stoq_api::RequestMeta::default(),
-            ancestors: Vec::new(),
-            wanted: Vec::new(),
+            off: Cow::default(),
+            meta: Cow::default(),
+            request_meta: Cow::default(),
+            ancestors: Cow::default(),
+            wanted: Cow::default(),
             allowed: None,
             state: None,
         };
@@ -141,7 +142,7 @@ impl Case {
     fn run(mut self, content: &[u8]) -> Report {
         let hello = build(&serde_json::to_vec(&self.plan).unwrap(), &registry()).unwrap();
         self.header.sha256 = stoq_api::Sha256::of(content);
-        let header = serde_json::to_vec(&self.header).unwrap();
+        let header = codec::encode_header(&self.header);
         let item = Item { header: &header, content, excluded: &self.excluded };
         let workload: Box<dyn Workload> = hello.workload;
         codec::decode(&workload.run(&item, &mut self.wire)).unwrap()
@@ -157,7 +158,7 @@ use RunStatus::{Cut, Failed, Killed, Ok as Fine};
 #[test]
 fn what_is_switched_off_is_left_out_and_said() {
     let mut case = Case::new(plan(&[json!({}), json!({ "requires": "c" }), json!({})], &["a", "b"], &["a"]));
-    case.header.off = BTreeMap::from([("c".to_owned(), "it is off".to_owned())]);
+    case.header.off.to_mut().insert("c".to_owned(), "it is off".to_owned());
     let report = case.run(b"x");
     assert_eq!(runs(&report), [(1, "a", Fine)]);
     let not_run: Vec<(&str, &str)> =
@@ -208,8 +209,8 @@ fn rules_react_to_results_of_earlier_rounds() {
 #[test]
 fn a_payload_that_should_not_be_scanned_gets_what_was_asked_for_by_name() {
     let mut case = Case::new(plan(&[json!({}), json!({})], &["a"], &[]));
-    case.header.meta.should_scan = false;
-    case.header.wanted = vec![("b".into(), "asked".into())];
+    case.header.meta.to_mut().should_scan = false;
+    case.header.wanted.to_mut().push(("b".into(), "asked".into()));
     assert_eq!(runs(&case.run(b"x")), [(1, "b", Fine)]);
 }
 
@@ -256,7 +257,7 @@ fn what_cannot_run_is_said() {
 #[test]
 fn allowed_plugins_bound_everything() {
     let mut case = Case::new(plan(&[json!({}), json!({})], &["a", "b"], &[]));
-    case.header.allowed = Some(vec!["b".into()]);
+    case.header.allowed = Some(Cow::Owned(vec!["b".into()]));
     assert_eq!(runs(&case.run(b"x")), [(1, "b", Fine)]);
 }
 
@@ -277,7 +278,7 @@ fn external_workers_are_handed_back_and_release_others_on_the_next_visit() {
         result: Some(Json::of(&json!({ "x": 1 }))),
     });
     let mut case = Case::new(plan);
-    case.header.state = Some(state);
+    case.header.state = Some(Cow::Owned(state));
     let second = case.run(b"x");
     assert_eq!(runs(&second), [(1, "b", Fine), (2, "tool", Fine), (3, "a", Fine)]);
     assert_eq!(second.state.runs[2].result.as_ref().unwrap().get(), r#"{"saw":["b","tool"]}"#);

@@ -1,42 +1,49 @@
-//! What the engine tells the rounds of one payload, and what they answer. The first crosses the slot's
-//! socket as JSON, the second as [`super::codec`] says.
+//! What the engine tells the rounds of one payload, and what they answer. Both cross the slot's socket as
+//! [`super::codec`] says.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use stoq_api::{Ancestor, Finding, NotRun, PayloadMeta, RequestMeta, Run, Sha256};
 
-/// Told to the rounds.
+/// Told to the rounds. The engine only borrows what it tells.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Header {
+pub(crate) struct Header<'a> {
     /// The content's digest, computed outside of the slot.
+    #[serde(skip, default = "no_digest")]
     pub(crate) sha256: Sha256,
     /// The payload's metadata.
     #[serde(default, skip_serializing_if = "is_usual")]
-    pub(crate) meta: PayloadMeta,
+    pub(crate) meta: Cow<'a, PayloadMeta>,
     /// The request's metadata.
     #[serde(default, skip_serializing_if = "is_usual")]
-    pub(crate) request_meta: RequestMeta,
+    pub(crate) request_meta: Cow<'a, RequestMeta>,
     /// The payloads above.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) ancestors: Vec<Ancestor>,
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub(crate) ancestors: Cow<'a, [Ancestor]>,
     /// Workers wanted from outside, with the reason.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) wanted: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub(crate) wanted: Cow<'a, [(String, String)]>,
     /// Only these plugins may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) allowed: Option<Vec<String>>,
+    pub(crate) allowed: Option<Cow<'a, [String]>>,
     /// Plugins that are switched off, each with the reason.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) off: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub(crate) off: Cow<'a, BTreeMap<String, String>>,
     /// Where earlier rounds of this payload stood, if there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) state: Option<State>,
+    pub(crate) state: Option<Cow<'a, State>>,
 }
 
-fn is_usual<T: Default + PartialEq>(meta: &T) -> bool {
-    *meta == T::default()
+fn is_usual<T: Default + PartialEq>(said: &T) -> bool {
+    *said == T::default()
+}
+
+/// Stands where the digest, which is no part of the JSON, is put in its place afterwards.
+fn no_digest() -> Sha256 {
+    Sha256::from_bytes([0; 32])
 }
 
 /// Where the rounds of one payload stand between two visits to a slot.

@@ -99,7 +99,7 @@ impl Rounds {
 /// The workers of a plan, as one payload may use them.
 pub(super) struct Usable<'a> {
     pub(super) rounds: &'a Rounds,
-    pub(super) header: &'a Header,
+    pub(super) header: &'a Header<'a>,
 }
 
 impl Known for Usable<'_> {
@@ -115,7 +115,7 @@ impl Known for Usable<'_> {
 impl Workload for Rounds {
     fn run(&self, item: &Item<'_>, wire: &mut dyn Wire) -> Vec<u8> {
         // The engine wrote the header; if it cannot be read the answer is an empty report, which the engine refuses.
-        let Ok(header) = serde_json::from_slice::<Header>(item.header) else { return Vec::new() };
+        let Some(header) = codec::decode_header(item.header) else { return Vec::new() };
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let report: Report = super::visit(self, item, &header, serial, wire);
         codec::encode(report)

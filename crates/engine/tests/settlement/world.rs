@@ -16,7 +16,6 @@ use stoq_api::fetch::{FetchedBytes, Fetcher, Fetching};
 use stoq_api::ledger::Ledger;
 use stoq_api::plugin::RootBytes;
 use stoq_api::queue::{Message, Prefetch, Queue};
-use stoq_api::response::EngineInfo;
 use stoq_api::scanner::{
     Build, BuildError, Built, Context, Output, Payload, PluginInfo, Registration, Remaining, ScanError, Scanner, Sink,
     Spent,
@@ -130,7 +129,7 @@ impl World {
             rules: Rules::default(),
             archivers: BTreeMap::new(),
             decorators: BTreeMap::new(),
-            engine: EngineInfo::default(),
+            engine: Arc::default(),
         })
     }
 

@@ -72,10 +72,10 @@ pub(crate) fn build(base: &Base) -> Result<Built> {
         rules,
         archivers: archivers(base)?,
         decorators: decorators(settings)?,
-        engine: EngineInfo {
+        engine: Arc::new(EngineInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             rulesets: Named(report.rulesets.into_iter().collect()),
-        },
+        }),
     };
     Ok(Built { around: Arc::new(around), warnings: report.warnings, _spool: spool })
 }

@@ -119,7 +119,7 @@ impl Model {
         let missing = known.payloads.iter().filter(|p| p.outcome.is_none()).map(|p| p.id);
         Some(FrozenScan {
             scan_id,
-            head: known.head.clone(),
+            head: known.head.clone().into(),
             completeness,
             outcomes: known.payloads.iter().filter_map(|p| p.outcome.clone()).collect(),
             missing: missing.collect(),

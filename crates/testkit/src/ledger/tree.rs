@@ -21,7 +21,7 @@ pub(super) async fn finishes_a_root_without_children(ledger: &dyn Ledger) {
     assert_eq!(case.settle_as_root(&outcome(case.root(), 1)).await, Settled::Frozen);
     let frozen = case.frozen().await;
     assert_eq!((frozen.scan_id, frozen.completeness), (case.scan, Completeness::Complete));
-    assert_eq!(frozen.head, case.head);
+    assert_eq!(*frozen.head, case.head);
     assert_eq!(frozen.outcomes, [outcome(case.root(), 1)]);
     assert_eq!(frozen.missing, []);
 }

@@ -113,7 +113,7 @@ async fn large_outcomes_and_heads_lie_in_the_store() {
     assert!(store.0.lock().keys().all(|key| key.day == scan.head.first_seen.day()));
     assert_eq!(store.0.lock().len(), 2, "the head and one outcome");
     let frozen = ledger.frozen(scan.id).await.unwrap().unwrap().read().unwrap();
-    assert_eq!(frozen.head, scan.head);
+    assert_eq!(*frozen.head, scan.head);
     assert!(frozen.outcomes.len() == 2 && frozen.outcomes.contains(&small) && frozen.outcomes.contains(&large));
     for object in store.0.lock().values_mut() {
         *object = vec![b' '; object.len()].into();
