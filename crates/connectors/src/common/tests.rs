@@ -139,7 +139,8 @@ fn away() -> Fault {
 #[derive(Default)]
 struct Lane {
     ready: Mutex<VecDeque<Message>>,
-    held: AtomicUsize,
+    /// Ids of messages that somebody holds.
+    held: Mutex<Vec<String>>,
     arrived: Notify,
 }
 
@@ -156,7 +157,13 @@ impl Lane {
     /// Messages that wait, and messages that somebody holds.
     fn depth(&self) -> (usize, usize) {
         let ready = self.ready.lock();
-        (ready.len(), self.held.load(SeqCst))
+        (ready.len(), self.held.lock().len())
+    }
+
+    /// Whether a message waits or is held.
+    fn has(&self, id: &str) -> bool {
+        let ready = self.ready.lock();
+        ready.iter().any(|message| message.id == id) || self.held.lock().iter().any(|held| held == id)
     }
 }
 
@@ -172,11 +179,13 @@ impl Deliveries for Subscriber {
         loop {
             let next = {
                 let mut ready = self.lane.ready.lock();
-                self.lane.held.fetch_add(usize::from(!ready.is_empty()), SeqCst);
-                ready.pop_front()
+                let next = ready.pop_front();
+                self.lane.held.lock().extend(next.iter().map(|message| message.id.clone()));
+                next
             };
             if let Some(message) = next {
-                let held = Held { lane: Arc::clone(&self.lane), message: Some(message.clone()), _permit: permit };
+                let (lane, id) = (Arc::clone(&self.lane), message.id.clone());
+                let held = Held { lane, id, message: Some(message.clone()), _permit: permit };
                 return Ok(Some(Delivery::new(message, true, None, Box::new(held))));
             }
             self.lane.arrived.notified().await;
@@ -186,6 +195,7 @@ impl Deliveries for Subscriber {
 
 struct Held {
     lane: Arc<Lane>,
+    id: String,
     message: Option<Message>,
     _permit: OwnedSemaphorePermit,
 }
@@ -210,7 +220,10 @@ impl Drop for Held {
     fn drop(&mut self) {
         let mut ready = self.lane.ready.lock();
         ready.extend(self.message.take());
-        self.lane.held.fetch_sub(1, SeqCst);
+        let mut held = self.lane.held.lock();
+        let place = held.iter().position(|id| *id == self.id);
+        place.into_iter().for_each(|place| drop(held.swap_remove(place)));
+        drop(held);
         drop(ready);
         self.lane.arrived.notify_one();
     }
@@ -673,7 +686,7 @@ impl Queue for Lane {
 
     async fn depth(&self, _: &str) -> Result<Depth, Fault> {
         let ready = self.ready.lock().len() as u64;
-        Ok(Depth { ready, held: self.held.load(SeqCst) as u64, oldest: None })
+        Ok(Depth { ready, held: self.held.lock().len() as u64, oldest: None })
     }
 }
 
@@ -704,8 +717,11 @@ async fn a_connector_that_falls_behind_spills_and_takes_all_back_by_itself() {
     let spilled = Spill::new(&store, "sink").count().await.unwrap();
     assert!(spilled.messages >= 36, "{spilled:?}");
     assert!(rig.documents().is_empty());
-    // Days of the store may go: what was spilled does not lie there.
-    rig.shelf.objects.lock().clear();
+    // Days of the store may go: what was spilled does not lie there. It is another matter if the large one is among the few
+    // that the connector still tries to deliver.
+    if !rig.lane.has("large") {
+        rig.shelf.objects.lock().clear();
+    }
     works.store(1, SeqCst);
     until(|| rig.documents().len() == 41).await;
     until(|| rig.lane.depth() == (0, 0) && rig.shelf.shelf.lock().is_empty()).await;
