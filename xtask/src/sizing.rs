@@ -29,6 +29,8 @@ const TOLERANCE: f64 = 0.1;
 const BURSTS: usize = 12;
 const BURST_STEPS: usize = 60;
 const BURST_FACTOR: f64 = 3.0;
+/// Steps that are one point of the drawing.
+const POINT: usize = 6;
 /// How far the day swings about its mean.
 const SWING: f64 = 0.6;
 
@@ -199,9 +201,10 @@ fn table(plan: &Plan, day: &Run) -> String {
 
 /// Two panels over the hours: payloads a second that come and could be done, and how long the newest has to wait.
 fn drawing(day: &Run) -> String {
-    // A point for each minute shows all that there is to see.
+    // A point for each minute, the highest of it.
     let curve = |values: &[f64], by: f64, colour| {
-        let points = values.iter().enumerate().step_by(6).map(|(step, value)| (share(step), value * by));
+        let minutes = values.chunks(POINT).enumerate();
+        let points = minutes.map(|(n, of)| (share(n * POINT), of.iter().copied().fold(0.0, f64::max) * by));
         Curve { colour, points: points.collect() }
     };
     let rate = 1.0 / 10.0;
