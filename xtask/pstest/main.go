@@ -1,6 +1,6 @@
-// A Pub/Sub server for tests: Google's own in-memory fake as a program, with what the fake lacks: flow control, answers to
-// pings that wait for nobody, and the REST interface for topics and subscriptions, which clients use beside gRPC on the same
-// port.
+// A Pub/Sub server for tests: Google's own in-memory fake as a program, with what the fake lacks: streams that are as fast as
+// their readers and keep to their bounds, and the REST interface for topics and subscriptions, which clients use beside gRPC on
+// the same port.
 //
 // pstest HOST:PORT [METHOD=CODE ...] listens there; each METHOD=CODE makes every call of that method fail with that gRPC
 // status code.
@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	pb "cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"cloud.google.com/go/pubsub/v2/pstest"
@@ -43,7 +44,7 @@ func main() {
 		options = append(options, pstest.WithErrorInjection(method, codes.Code(code), "as the test asked"))
 	}
 	fake := pstest.NewServer(options...)
-	flow := &flow{fake: &fake.GServer, holders: map[string]*holder{}}
+	flow := &flow{fake: &fake.GServer, leases: map[string]lease{}, changed: make(chan struct{})}
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.UnaryInterceptor(flow.unary),
@@ -159,47 +160,52 @@ func httpStatus(code codes.Code) int {
 	return http.StatusInternalServerError
 }
 
-// Who holds which message, so that a stream is sent no more than it asked for. Pub/Sub lets a stream exceed its bound of
-// bytes by one message; so does this.
+// Messages of one response of a stream at most, so that streams of one subscription share what waits.
+const maxPulled = 16
+
+// How long a lease that ended may go unnoticed.
+const look = 10 * time.Millisecond
+
+// Streams of messages, made of the fake's single pulls: its own streams are given one message every ten milliseconds, and as
+// many as they can take. Who holds which message is known here, so that a stream is sent no more than it asked for. Pub/Sub
+// lets a stream exceed its bound of bytes by one message; so does this.
 type flow struct {
-	fake    pb.SubscriberServer
+	fake    *pstest.GServer
 	mu      sync.Mutex
-	holders map[string]*holder
+	leases  map[string]lease
+	changed chan struct{}
+}
+
+// Who was handed a message last, under which id of that delivery.
+type lease struct {
+	*holder
+	id   string
+	size int64
 }
 
 // A stream's share.
 type holder struct {
-	grpc.ServerStream
 	flow         *flow
+	stream       grpc.ServerStream
 	subscription string
 	messages     int64
 	bytes        int64
-	held         map[string]int64
-	heldBytes    int64
-	pings        bool
+	deadline     int32
+	properties   *pb.StreamingPullResponse_SubscriptionProperties
 	sending      sync.Mutex
-	room         *sync.Cond
-	over         bool
+	held         int64
+	heldBytes    int64
 }
 
-func (f *flow) stream(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	h := &holder{ServerStream: stream, flow: f, held: map[string]int64{}, room: sync.NewCond(&f.mu)}
-	context.AfterFunc(stream.Context(), func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		h.over = true
-		h.room.Broadcast()
-	})
-	return handler(server, h)
-}
-
-// A verdict makes room in whatever stream the message went to.
+// What is published, and verdicts, which make room in whatever stream the message went to.
 func (f *flow) unary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	response, err := handler(ctx, request)
 	if err != nil {
 		return response, err
 	}
 	switch r := request.(type) {
+	case *pb.PublishRequest:
+		f.settled("", nil)
 	case *pb.AcknowledgeRequest:
 		f.settled(r.Subscription, r.AckIds)
 	case *pb.ModifyAckDeadlineRequest:
@@ -210,79 +216,177 @@ func (f *flow) unary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, 
 	return response, err
 }
 
+// Whoever holds these messages holds them no more, and every stream looks again.
 func (f *flow) settled(subscription string, ids []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range ids {
-		f.release(subscription, id)
+		key := key(subscription, id)
+		if f.leases[key].id == id {
+			f.release(key)
+		}
+	}
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// The lock is the caller's.
+func (f *flow) release(key string) {
+	if l, known := f.leases[key]; known {
+		l.held--
+		l.heldBytes -= l.size
+		delete(f.leases, key)
 	}
 }
 
-// Whoever holds the message holds it no more. The lock is the caller's.
-func (f *flow) release(subscription, id string) {
-	key := subscription + "\n" + id
-	if h := f.holders[key]; h != nil {
-		h.heldBytes -= h.held[id]
-		delete(h.held, id)
-		delete(f.holders, key)
-		h.room.Broadcast()
-	}
+// A message of a subscription, by the id of one of its deliveries, which is the message's with a number behind it.
+func key(subscription, id string) string {
+	return subscription + "\n" + id[:max(strings.LastIndex(id, ":"), 0)]
 }
 
-// The first request says how much the stream may hold, and whether pings, which are requests without anything to do, are
-// to be answered. The fake would answer them itself, but with all of it locked while it waits for the one who sends: for ever
-// if that one has ended, or waits for room that only verdicts make.
-func (h *holder) RecvMsg(m any) error {
+func (f *flow) stream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if !strings.HasSuffix(info.FullMethod, "/StreamingPull") {
+		return handler(server, stream)
+	}
+	first := &pb.StreamingPullRequest{}
+	if err := stream.RecvMsg(first); err != nil {
+		return err
+	}
+	subscription, err := f.fake.GetSubscription(stream.Context(), &pb.GetSubscriptionRequest{Subscription: first.Subscription})
+	if err != nil {
+		return err
+	}
+	h := &holder{
+		flow:         f,
+		stream:       stream,
+		subscription: first.Subscription,
+		messages:     first.MaxOutstandingMessages,
+		bytes:        first.MaxOutstandingBytes,
+		deadline:     first.StreamAckDeadlineSeconds,
+		properties: &pb.StreamingPullResponse_SubscriptionProperties{
+			ExactlyOnceDeliveryEnabled: subscription.EnableExactlyOnceDelivery,
+			MessageOrderingEnabled:     subscription.EnableMessageOrdering,
+		},
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- h.requests(first.ProtocolVersion >= 1) }()
 	for {
-		if err := h.ServerStream.RecvMsg(m); err != nil {
+		f.mu.Lock()
+		changed := f.changed
+		f.mu.Unlock()
+		sent, err := h.deliver()
+		if err != nil {
 			return err
 		}
-		request, ok := m.(*pb.StreamingPullRequest)
-		if !ok || len(request.AckIds) > 0 || len(request.ModifyDeadlineAckIds) > 0 {
-			return nil
+		if sent {
+			changed = nil
 		}
-		if request.Subscription != "" {
-			h.subscription = request.Subscription
-			h.messages, h.bytes = request.MaxOutstandingMessages, request.MaxOutstandingBytes
-			h.pings = request.ProtocolVersion >= 1
-			return nil
+		select {
+		case err := <-ended:
+			if err == io.EOF {
+				err = nil
+			}
+			return err
+		default:
 		}
-		if h.pings {
+		if changed == nil {
+			continue
+		}
+		select {
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		case <-changed:
+		case <-time.After(look):
+		}
+	}
+}
+
+// Verdicts and pings of a stream. A ping is a request without anything to do; some versions of the protocol want an answer.
+func (h *holder) requests(pings bool) error {
+	for {
+		request := &pb.StreamingPullRequest{}
+		if err := h.stream.RecvMsg(request); err != nil {
+			return err
+		}
+		if len(request.AckIds) == 0 && len(request.ModifyDeadlineAckIds) == 0 && pings {
 			if err := h.send(&pb.StreamingPullResponse{}); err != nil {
 				return err
 			}
 		}
+		if len(request.AckIds) > 0 {
+			acknowledge := &pb.AcknowledgeRequest{Subscription: h.subscription, AckIds: request.AckIds}
+			if _, err := h.flow.fake.Acknowledge(h.stream.Context(), acknowledge); err != nil {
+				return err
+			}
+			h.flow.settled(h.subscription, request.AckIds)
+		}
+		for at, id := range request.ModifyDeadlineAckIds {
+			if err := h.extend([]string{id}, request.ModifyDeadlineSeconds[at]); err != nil {
+				return err
+			}
+			if request.ModifyDeadlineSeconds[at] == 0 {
+				h.flow.settled(h.subscription, []string{id})
+			}
+		}
 	}
+}
+
+// Sends as much as waits and has room, and tells whether that was anything.
+func (h *holder) deliver() (bool, error) {
+	h.flow.mu.Lock()
+	room := int32(maxPulled)
+	if h.messages > 0 {
+		room = int32(min(maxPulled, h.messages-h.held))
+	}
+	if h.full() {
+		room = 0
+	}
+	h.flow.mu.Unlock()
+	if room <= 0 {
+		return false, nil
+	}
+	request := &pb.PullRequest{Subscription: h.subscription, MaxMessages: room, ReturnImmediately: true}
+	pulled, err := h.flow.fake.Pull(h.stream.Context(), request)
+	if err != nil {
+		return false, err
+	}
+	response := &pb.StreamingPullResponse{SubscriptionProperties: h.properties}
+	var back, taken []string
+	for _, received := range pulled.ReceivedMessages {
+		if h.take(received) {
+			response.ReceivedMessages = append(response.ReceivedMessages, received)
+			taken = append(taken, received.AckId)
+		} else {
+			back = append(back, received.AckId)
+		}
+	}
+	if len(back) > 0 {
+		if err := h.extend(back, 0); err != nil {
+			return false, err
+		}
+	}
+	if len(taken) == 0 {
+		return false, nil
+	}
+	if h.deadline > 0 {
+		if err := h.extend(taken, h.deadline); err != nil {
+			return false, err
+		}
+	}
+	return true, h.send(response)
+}
+
+func (h *holder) extend(ids []string, seconds int32) error {
+	request := &pb.ModifyAckDeadlineRequest{Subscription: h.subscription, AckIds: ids, AckDeadlineSeconds: seconds}
+	_, err := h.flow.fake.ModifyAckDeadline(h.stream.Context(), request)
+	return err
 }
 
 // A stream takes one message at a time.
 func (h *holder) send(m any) error {
 	h.sending.Lock()
 	defer h.sending.Unlock()
-	return h.ServerStream.SendMsg(m)
-}
-
-// The fake hands over one message at a time, and hands it to another stream while nobody takes it here. So what has no
-// room goes back, and nothing is taken until there is room.
-func (h *holder) SendMsg(m any) error {
-	response, ok := m.(*pb.StreamingPullResponse)
-	if !ok || len(response.ReceivedMessages) == 0 {
-		return h.send(m)
-	}
-	received := response.ReceivedMessages[0]
-	if h.take(received) {
-		return h.send(m)
-	}
-	back := &pb.ModifyAckDeadlineRequest{Subscription: h.subscription, AckIds: []string{received.AckId}}
-	if _, err := h.flow.fake.ModifyAckDeadline(h.Context(), back); err != nil {
-		return err
-	}
-	h.flow.mu.Lock()
-	defer h.flow.mu.Unlock()
-	for h.full() && !h.over {
-		h.room.Wait()
-	}
-	return h.Context().Err()
+	return h.stream.SendMsg(m)
 }
 
 func (h *holder) take(received *pb.ReceivedMessage) bool {
@@ -291,15 +395,16 @@ func (h *holder) take(received *pb.ReceivedMessage) bool {
 	if h.full() {
 		return false
 	}
-	// It comes again because the time of whoever held it is over; a delivery has no id of its own here.
-	h.flow.release(h.subscription, received.AckId)
+	// Who held it before lost it with its lease.
+	key := key(h.subscription, received.AckId)
+	h.flow.release(key)
 	size := int64(proto.Size(received.Message))
-	h.held[received.AckId] = size
+	h.held++
 	h.heldBytes += size
-	h.flow.holders[h.subscription+"\n"+received.AckId] = h
+	h.flow.leases[key] = lease{h, received.AckId, size}
 	return true
 }
 
 func (h *holder) full() bool {
-	return h.messages > 0 && int64(len(h.held)) >= h.messages || h.bytes > 0 && h.heldBytes >= h.bytes
+	return h.messages > 0 && h.held >= h.messages || h.bytes > 0 && h.heldBytes >= h.bytes
 }

@@ -13,6 +13,9 @@ use crate::digest::Sha256;
 /// The name space of scan ids. The value means nothing, but another one would make every known scan a new one.
 const SCAN_SPACE: Uuid = Uuid::from_u128(0x3f1e_9a52_7c0b_5d6e_8a41_0d2f_63b7_c95a);
 
+/// The name space of messages whose queue does not tell first deliveries.
+const MESSAGE_SPACE: Uuid = Uuid::from_u128(0x9b6d_04e1_52a8_5c3f_b7e0_8d19_4f62_a30c);
+
 /// Identifies one scan: one reference and everything extracted from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -50,6 +53,11 @@ impl PayloadId {
     /// What attempts at this payload are counted as while nothing else is in work beside it.
     pub fn alone(self) -> Self {
         Self(Uuid::new_v5(&self.0, b"alone"))
+    }
+
+    /// What beginning with a message is counted as, by what tells the message from all others.
+    pub fn of_message(key: &str) -> Self {
+        Self(Uuid::new_v5(&MESSAGE_SPACE, key.as_bytes()))
     }
 
     /// A child of a scan: each content once per way of treating it. `dispatch_to` may come in any order and with repeats.

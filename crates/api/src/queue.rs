@@ -191,6 +191,9 @@ pub struct Delivery {
     pub parcel: Option<Arc<dyn Parcel>>,
     /// Known to be delivered for the first time. `false` means "maybe not".
     pub first: bool,
+    /// Where the queue never tells which delivery is the first: what tells this message from every other of the queue, the
+    /// same at each of its deliveries. Whoever keeps a record under it knows who began with the message.
+    pub untold: Option<String>,
     /// When it was published, where the queue knows.
     pub published: Option<Timestamp>,
     settle: Option<Box<dyn Settle>>,
@@ -210,7 +213,13 @@ pub trait Settle: Send + Sync {
 impl Delivery {
     /// A delivery that `settle` settles.
     pub fn new(message: Message, first: bool, published: Option<Timestamp>, settle: Box<dyn Settle>) -> Self {
-        Self { message, parcel: None, first, published, settle: Some(settle) }
+        Self { message, parcel: None, first, untold: None, published, settle: Some(settle) }
+    }
+
+    /// The same from a queue that never tells which delivery is the first.
+    #[must_use]
+    pub fn with_untold(self, untold: Option<String>) -> Self {
+        Self { untold, ..self }
     }
 
     /// The same with a parcel in place of the message.

@@ -119,6 +119,32 @@ impl<'a> Attempts<'a> {
     }
 }
 
+/// That this process began with a message whose queue does not tell whether anybody did before. It is counted by the
+/// ledger among the attempts at the scan of the message's first task, and taken back when the message is done; so what is
+/// counted are those who died of it, gave it up, or are still at it.
+pub(crate) struct Claim {
+    scan: ScanId,
+    message: PayloadId,
+    /// Nobody else has begun with it and not ended.
+    pub(crate) first: bool,
+}
+
+impl Claim {
+    /// Begins with the message that `key` tells from all others. One of a closed scan is not said to come first.
+    pub(crate) async fn begin(around: &Surroundings, scan: ScanId, key: &str) -> Result<Self, Fault> {
+        let (message, now) = (PayloadId::of_message(key), Timestamp::now());
+        let begin = || around.ledger.begin(scan, message, now);
+        let first = around.patiently("note who begins with a message", begin).await? == 1;
+        Ok(Self { scan, message, first })
+    }
+
+    /// The message is done, and only its acknowledgement is left. If that is lost, whoever gets the message again may take
+    /// it for new: all that it says is settled.
+    pub(crate) async fn end(self, around: &Surroundings) {
+        forgive(around, self.scan, self.message).await;
+    }
+}
+
 /// Once only: a ledger that is away just now forgets nothing that matters, it counts one too many.
 async fn forgive(around: &Surroundings, scan: ScanId, payload: PayloadId) {
     if let Err(fault) = around.ledger.survived(scan, payload).await {

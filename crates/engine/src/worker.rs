@@ -14,7 +14,7 @@ use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::attempts::{Attempts, Counted};
+use crate::attempts::{Attempts, Claim, Counted};
 use crate::dead::{self, DeadKind};
 use crate::examine::{self, Examined, Fetch};
 use crate::feed::Feed;
@@ -129,15 +129,6 @@ impl Worker {
     }
 
     async fn process(&self, lane: Lane, delivery: &Delivery) -> Result<(), Fault> {
-        let message = &delivery.message;
-        // Whether nobody has started it, and, if somebody may have, whether nobody can have died of it.
-        let anew = message.header(ANEW).is_some();
-        let uncounted = delivery.first && message.header(AGAIN).is_none();
-        let first = uncounted && !anew;
-        if !delivery.first {
-            let tenant = self.around.lanes.tenants()[lane.tenant].tenant.as_deref();
-            metrics::redelivered(&lane.kind.name(tenant));
-        }
         let frames = match frames(delivery) {
             Ok(frames) => frames,
             Err(error) => return self.bury(&error.to_string(), delivery).await,
@@ -146,6 +137,28 @@ impl Worker {
         if frames.is_empty() {
             return Ok(());
         }
+        let tasks = self.tasks(frames, delivery).await?;
+        let claim = match (&delivery.untold, tasks.first()) {
+            (Some(key), Some(task)) if delivery.message.header(AGAIN).is_none() => {
+                Some(Claim::begin(&self.around, task.scan_id, key).await?)
+            }
+            _ => None,
+        };
+        let first = claim.as_ref().map_or(delivery.first, |claim| claim.first);
+        // What was taken apart where the queue does not tell came out of a message that was counted.
+        if !first && (claim.is_some() || delivery.untold.is_none()) {
+            let tenant = self.around.lanes.tenants()[lane.tenant].tenant.as_deref();
+            metrics::redelivered(&lane.kind.name(tenant));
+        }
+        self.work(lane, delivery, tasks, first).await?;
+        if let Some(claim) = claim {
+            claim.end(&self.around).await;
+        }
+        Ok(())
+    }
+
+    /// The tasks of a message that can be read.
+    async fn tasks(&self, frames: Vec<Envelope>, delivery: &Delivery) -> Result<Vec<Task>, Fault> {
         let mut tasks = Vec::with_capacity(frames.len());
         for frame in frames {
             match frame.task {
@@ -162,6 +175,14 @@ impl Worker {
                 Err(error) => self.unreadable(frame.scan_id, frame.payload_id, &error, delivery).await?,
             }
         }
+        Ok(tasks)
+    }
+
+    /// Works on what a message asks for, which nobody was handed before if it is the `first` delivery.
+    async fn work(&self, lane: Lane, delivery: &Delivery, tasks: Vec<Task>, first: bool) -> Result<(), Fault> {
+        // Whether nobody has started it, and, if somebody may have, whether nobody can have died of it.
+        let uncounted = first && delivery.message.header(AGAIN).is_none();
+        let first = uncounted && delivery.message.header(ANEW).is_none();
         if !first && tasks.len() > 1 {
             return self.take_apart(lane, &tasks).await;
         }

@@ -6,7 +6,7 @@
 //!
 //! Nothing is ever said to be delivered for the first time. Pub/Sub counts deliveries only under a dead-letter policy,
 //! and then calls the count approximate; and no age of a message excludes that somebody else was handed it and died or
-//! gave it back.
+//! gave it back. But its own id of a message is the same at every delivery, so whoever has to know can keep a record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,9 +148,10 @@ impl Pump {
         room: OwnedSemaphorePermit,
         over: CancellationToken,
     ) -> Delivery {
+        let untold = Some(message.message_id.clone());
         let (message, published) = wire::decode(message, self.options.owner);
         let verdict = Verdict { handler, over, timeout: self.config.timeout, _room: room };
-        Delivery::new(message, false, published, Box::new(verdict))
+        Delivery::new(message, false, published, Box::new(verdict)).with_untold(untold)
     }
 }
 

@@ -13,7 +13,7 @@ use stoq_testkit::fault::{FaultPlan, Trouble};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::World;
-use crate::{TREE, operations};
+use crate::{TREE, operations, settled};
 
 /// Seconds by which messages are published later than the clock says, which a test cannot wait for.
 pub(crate) type Ahead = Arc<AtomicU64>;
@@ -65,7 +65,9 @@ impl Deliveries for SilentDeliveries {
         let ahead = Duration::from_secs(self.ahead.load(Ordering::Relaxed));
         let published = delivery.published.map(|published| published.after(ahead));
         let message = delivery.message.clone();
-        Ok(Some(Delivery::new(message, false, published, Box::new(Whole(delivery)))))
+        // Tests publish a message once.
+        let untold = Some(message.id.clone());
+        Ok(Some(Delivery::new(message, false, published, Box::new(Whole(delivery))).with_untold(untold)))
     }
 }
 
@@ -124,4 +126,53 @@ async fn overdue_scans_end_where_the_broker_does_not_tell_what_waits() {
         ended += 1;
     }
     assert!(ended > 0, "no crash left a scan open, so nothing was tried");
+}
+
+/// References that travel in one message.
+const TOGETHER: [&[u8]; 3] = [b"leaf", TREE, b"another leaf"];
+
+async fn together(silent: bool, contents: &[&[u8]]) -> World {
+    let mut world = World::new().await;
+    world.silent = silent.then(Ahead::default);
+    world.take_together(contents).await;
+    assert_eq!(world.waiting().await, 1, "they were to travel together");
+    world
+}
+
+/// The ledger is told who begins with a message and that it is done, and asked nothing more of scans without children.
+#[tokio::test(start_paused = true)]
+async fn leaves_cost_two_operations_of_the_ledger_a_message() {
+    let mut operations = Vec::new();
+    for silent in [false, true] {
+        let world = together(silent, &[b"leaf", b"another leaf", b"a third"]).await;
+        let plan = FaultPlan::calm();
+        world.live(&plan, 1, |_| ()).await;
+        assert_eq!(world.documents().await.len(), 3);
+        settled(&world, "calm").await;
+        operations.push(plan.operations());
+    }
+    assert_eq!(operations[1], operations[0] + 2);
+}
+
+/// What comes again is known by what the ledger was told, whatever the worker died of, and whenever.
+#[tokio::test(start_paused = true)]
+async fn a_fault_or_crash_at_every_operation_changes_nothing_where_first_deliveries_are_not_told() {
+    let world = together(false, &TOGETHER).await;
+    world.live(&FaultPlan::calm(), 1, |_| ()).await;
+    let expected = world.documents().await;
+    assert_eq!(expected.len(), TOGETHER.len());
+
+    let world = together(true, &TOGETHER).await;
+    let plan = FaultPlan::calm();
+    world.live(&plan, 1, |_| ()).await;
+    for trouble in Trouble::ALL {
+        for k in 0..plan.operations() {
+            let case = format!("{trouble:?} at operation {k} of {}", plan.operations());
+            let world = together(true, &TOGETHER).await;
+            world.live(&FaultPlan::at(k, trouble), 1, |_| ()).await;
+            world.live(&FaultPlan::calm(), 1, |_| ()).await;
+            assert_eq!(world.documents().await, expected, "{case}");
+            settled(&world, &case).await;
+        }
+    }
 }

@@ -69,9 +69,10 @@ impl Deliveries for FaultyDeliveries {
         match self.plan.begin("queue.next").await {
             None => {
                 let (message, parcel) = (std::mem::take(&mut delivery.message), delivery.parcel.take());
-                let (first, published) = (delivery.first, delivery.published);
+                let (first, published, untold) = (delivery.first, delivery.published, delivery.untold.take());
                 let settle = FaultySettle { inner: delivery, plan: self.plan.clone() };
-                Ok(Some(Delivery::new(message, first, published, Box::new(settle)).with_parcel(parcel)))
+                let delivery = Delivery::new(message, first, published, Box::new(settle));
+                Ok(Some(delivery.with_parcel(parcel).with_untold(untold)))
             }
             Some(Trouble::Before | Trouble::After) => Err(unavailable("queue.next", "the delivery goes back")),
             Some(Trouble::CrashBefore | Trouble::CrashAfter) => {

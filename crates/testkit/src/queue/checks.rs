@@ -83,13 +83,16 @@ pub(super) async fn carries_every_kind_of_message(harness: &mut dyn QueueHarness
     ];
     queue.publish(messages.to_vec()).await.unwrap();
     let mut deliveries = subscribe(&*queue, 100).await;
-    let mut got = Vec::new();
+    let (mut got, mut untold) = (Vec::new(), BTreeSet::new());
     for _ in &messages {
         let delivery = next(&mut deliveries).await;
         assert_eq!(delivery.first, harness.tells_first(), "{:?} was never delivered before", delivery.message.id);
+        untold.extend(delivery.untold.clone());
         got.push(delivery.message.clone());
         delivery.ack().await.unwrap();
     }
+    let told_apart = if harness.tells_first() { 0 } else { messages.len() };
+    assert_eq!(untold.len(), told_apart, "each message is told from all others where first deliveries are not told");
     // Headers have names; their order is not promised.
     let sorted = |mut all: Vec<Message>| {
         all.iter_mut().for_each(|m| m.headers.sort());
@@ -177,8 +180,10 @@ pub(super) async fn gives_back_what_was_released_or_dropped(harness: &mut dyn Qu
     let queue = declared(harness, "given back").await;
     let mut deliveries = subscribe(&*queue, 2).await;
     queue.publish(vec![Message::new("a", "body")]).await.unwrap();
+    let mut untold = BTreeSet::new();
     for round in 0..3 {
         let delivery = next(&mut deliveries).await;
+        untold.insert(delivery.untold.clone());
         assert_eq!(delivery.first, round == 0 && harness.tells_first(), "round {round}");
         assert_eq!((delivery.message.id.as_str(), &delivery.message.body[..]), ("a", &b"body"[..]));
         match round {
@@ -187,6 +192,7 @@ pub(super) async fn gives_back_what_was_released_or_dropped(harness: &mut dyn Qu
             _ => delivery.ack().await.unwrap(),
         }
     }
+    assert_eq!(untold.len(), 1, "a message is known again, where first deliveries are not told: {untold:?}");
     assert!(is_quiet(&mut deliveries, harness.quiet()).await, "acknowledged at last");
 }
 
