@@ -6,7 +6,12 @@
 mod fleet;
 mod support;
 
-use crate::fleet::{Fleet, Kind, ends_well, stops_well};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+use stoq_api::queue::Message;
+
+use crate::fleet::{Broker, Fleet, Kind, ends_well, intake_of, stops_well};
 use crate::support::{files, text, until};
 
 /// Files that are scanned while something is paused.
@@ -116,6 +121,47 @@ async fn a_paused_plugin_is_named_where_it_did_not_run() {
     assert!(with["workers"]["hash"]["sha256"].is_string(), "{with}");
     stops_well("the worker", worker).await;
     stops_well("the connector", connector).await;
+}
+
+/// A scan that nobody works on ends by a command, with what is known of it: its response names what is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_scan_ends_at_once_and_says_what_is_missing() {
+    let more = |broker: &Broker| {
+        let queue = broker.name_of_intake("others", "two");
+        format!("[providers.in.queue]\nbroker = \"main\"\nqueue = \"{queue}\"\nformat = \"native\"\n")
+    };
+    let mut fleet = Fleet::start(Kind::RabbitMq, more).await;
+    let intake = intake_of(&fleet, "others", "two").await;
+    fleet.command(&["setup"]).expect(0);
+    let malformed = fleet.command(&["cancel", "everything"]).expect(2);
+    assert!(malformed.err.contains("SCAN"), "{}", malformed.err);
+
+    // A scan of several payloads is open from the start.
+    let payload = |text: &str| json!({ "base64": STANDARD.encode(text) });
+    let body = json!({ "payloads": [payload("one"), payload("two")] }).to_string();
+    intake.publish(vec![Message::new("two", body.into_bytes())]).await.unwrap();
+    let provider = fleet.role("provider", &[]);
+    let status = || fleet.command(&["status", "--json"]).expect(0).response();
+    until("the scan is open", || status()["open_scans"] == 1);
+    let scan = status()["oldest_scans"][0]["scan_id"].as_str().unwrap().to_owned();
+    let table = fleet.command(&["status"]).expect(0).out;
+    assert!(table.contains(&format!("scan {scan}: open")), "{table}");
+
+    let cancelled = fleet.command(&["cancel", &scan]).expect(0);
+    assert!(cancelled.out.contains("cancelled"), "{}", cancelled.out);
+    let connector = fleet.role("connector", &[]);
+    let worker = fleet.role("worker", &["--slots", "1"]);
+    until("it is answered", || fleet.response_count() == 1 && fleet.is_idle());
+    let response = fleet.responses().remove(0);
+    assert_eq!(response["complete"], false, "{response}");
+    let details: Vec<_> =
+        response["findings"].as_array().unwrap().iter().map(|finding| finding["detail"].to_string()).collect();
+    assert!(details.iter().any(|detail| detail.contains("cancelled")), "{details:?}");
+    let again = fleet.command(&["cancel", &scan]).expect(2);
+    assert!(again.err.contains("not open") && again.err.contains(&scan), "{}", again.err);
+    for (what, process) in [("the provider", provider), ("the worker", worker), ("the connector", connector)] {
+        stops_well(what, process).await;
+    }
 }
 
 /// What is said of a text that is the only one in the source, and the `count`th that is answered.

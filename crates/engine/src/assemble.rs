@@ -194,7 +194,7 @@ pub(crate) fn alone(task: &Task, outcome: &Outcome) -> PayloadResults {
 
 fn out_of_time(head: &ScanHead, missing: usize) -> Finding {
     let detail = format!(
-        "the scan was given up after {} s with {missing} of its payloads outstanding",
+        "the scan ended with {missing} of its payloads outstanding: its {} s were over, or it was cancelled",
         head.budgets.max_seconds
     );
     Finding::new(FindingKind::TimeLimit, detail)

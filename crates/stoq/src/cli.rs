@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Pause(PauseArgs),
     /// Let what was paused go on
     Resume(PausedArgs),
+    /// End scans that are open, as partial: what is known by now becomes their response, and nothing more is extracted
+    Cancel(CancelArgs),
     /// Show what waits on the lanes, what is open, what went to the dead lane, and what is paused
     Status(StatusArgs),
     /// Drop payloads that are older than the retention from the payload store
@@ -156,6 +158,19 @@ pub(crate) struct PauseArgs {
     pub(crate) reason: String,
     #[command(flatten)]
     pub(crate) which: PausedArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// Ids of scans, from `stoq status`, logs or traces
+    #[arg(required = true, value_name = "SCAN", value_parser = scan_id)]
+    pub(crate) scans: Vec<stoq_api::ScanId>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+fn scan_id(text: &str) -> Result<stoq_api::ScanId, uuid::Error> {
+    text.parse().map(stoq_api::ScanId)
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod archived;
+pub(crate) mod cancel;
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod connector;

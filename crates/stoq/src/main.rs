@@ -55,6 +55,7 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Dead { command } => operate(async || commands::dead::run(command, &mut std::io::stdout()).await),
         Command::Pause(args) => operate(async || commands::pause::pause(&args, &mut std::io::stdout()).await),
         Command::Resume(args) => operate(async || commands::pause::resume(&args, &mut std::io::stdout()).await),
+        Command::Cancel(args) => operate(async || commands::cancel::run(&args, &mut std::io::stdout()).await),
         Command::Status(args) => operate(async || commands::status::run(&args, &mut std::io::stdout()).await),
         Command::Gc(args) => operate(async || commands::gc::run(&args, &mut std::io::stdout()).await),
         Command::List(args) => commands::list::run(&args, out),

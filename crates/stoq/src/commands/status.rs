@@ -1,9 +1,11 @@
 //! `stoq status`: what waits, what is open, what went wrong.
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
+use stoq_api::ledger::{Ledger, Overdue};
 use stoq_api::queue::{Depth, Queue};
 use stoq_api::scanner::PluginKind;
 use stoq_api::{Fault, FaultKind, Timestamp, fault};
@@ -15,6 +17,11 @@ use super::dead::open;
 use crate::cli::StatusArgs;
 use crate::exit::Exit;
 use crate::wiring::holds::{self, Mark};
+
+/// Open scans that are named.
+const NAMED: usize = 5;
+/// Later than the time of any scan ends.
+const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 pub(crate) async fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> {
     let base = open(&args.place).await?;
@@ -28,7 +35,7 @@ pub(crate) async fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> 
         rows.push(row(&format!("results for {}", connector.name), &*lanes.results, &connector.name).await);
     }
     rows.push(row("dead", &*lanes.dead, DEAD).await);
-    let open = base.links.ledger.open_scans().await;
+    let open = Open::of(&*base.links.ledger).await;
     let mut spilled = Vec::new();
     for connector in &connectors {
         let count = Spill::new(&base.links.store, &connector.name).count().await;
@@ -44,6 +51,24 @@ pub(crate) async fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> 
     base.close().await;
     let failed = rows.iter().filter_map(|(_, depth)| depth.as_ref().err()).filter(|fault| !not_told(fault));
     Ok(exit(failed.chain(open.as_ref().err())))
+}
+
+/// Scans that are open: how many, and those whose time ends first.
+struct Open {
+    count: u64,
+    oldest: Vec<Overdue>,
+}
+
+impl Open {
+    async fn of(ledger: &dyn Ledger) -> Result<Self, Fault> {
+        let now = Timestamp::now();
+        let (count, oldest) = (ledger.open_scans().await?, ledger.overdue(now.after(FAR), now, NAMED).await?);
+        Ok(Self { count, oldest })
+    }
+}
+
+fn scan_as_json(scan: &Overdue) -> Value {
+    json!({ "scan_id": scan.scan_id, "due": scan.due.iso() + "Z", "frozen": scan.frozen })
 }
 
 /// What a service says is wrong with the configuration is the caller's to mend.
@@ -72,7 +97,7 @@ fn age(depth: &Depth) -> Option<u64> {
 
 fn as_json(
     rows: &[Row],
-    open: &Result<u64, Fault>,
+    open: &Result<Open, Fault>,
     spilled: &[SpilledRow],
     paused: &Result<Vec<Mark>, Fault>,
     out: &mut dyn Write,
@@ -88,8 +113,9 @@ fn as_json(
             (name.clone(), value)
         })
         .collect();
+    let oldest: Vec<Value> = open.iter().flat_map(|open| &open.oldest).map(scan_as_json).collect();
     let open = match open {
-        Ok(open) => json!(open),
+        Ok(open) => json!(open.count),
         Err(fault) => json!({ "error": fault::chain(fault) }),
     };
     let spilled: Map<String, Value> = spilled
@@ -106,7 +132,10 @@ fn as_json(
         Ok(marks) => marks.iter().map(mark_as_json).collect(),
         Err(fault) => json!({ "error": fault::chain(fault) }),
     };
-    writeln!(out, "{}", json!({ "lanes": lanes, "open_scans": open, "spilled": spilled, "paused": paused }))?;
+    let all = json!({
+        "lanes": lanes, "open_scans": open, "oldest_scans": oldest, "spilled": spilled, "paused": paused,
+    });
+    writeln!(out, "{all}")?;
     Ok(())
 }
 
@@ -128,7 +157,7 @@ fn paused_as_table(paused: &Result<Vec<Mark>, Fault>, out: &mut dyn Write) -> Re
     Ok(())
 }
 
-fn as_table(rows: &[Row], open: &Result<u64, Fault>, spilled: &[SpilledRow], out: &mut dyn Write) -> Result<()> {
+fn as_table(rows: &[Row], open: &Result<Open, Fault>, spilled: &[SpilledRow], out: &mut dyn Write) -> Result<()> {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max("open scans".len());
     writeln!(out, "{:width$}  {:>10}  {:>10}  {:>12}", "lane", "waiting", "held", "oldest")?;
     for (name, depth) in rows {
@@ -141,7 +170,13 @@ fn as_table(rows: &[Row], open: &Result<u64, Fault>, spilled: &[SpilledRow], out
         }
     }
     match open {
-        Ok(open) => writeln!(out, "{:width$}  {open:>10}", "open scans")?,
+        Ok(Open { count, oldest }) => {
+            writeln!(out, "{:width$}  {count:>10}", "open scans")?;
+            for Overdue { scan_id, due, frozen } in oldest {
+                let (state, until) = if *frozen { ("being finished", "lease") } else { ("open", "time") };
+                writeln!(out, "scan {scan_id}: {state}, its {until} ends at {}Z", due.iso())?;
+            }
+        }
         Err(fault) => writeln!(out, "{:width$}  {}", "open scans", fault::chain(fault))?,
     }
     for (name, count) in spilled {
