@@ -160,6 +160,7 @@ async fn work(place: Place) {
         rules: Rules::default(),
         archivers: BTreeMap::new(),
         decorators: BTreeMap::new(),
+        spool_dir: std::env::temp_dir(),
         engine: Arc::default(),
     };
     let never = CancellationToken::new();

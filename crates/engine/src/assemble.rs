@@ -25,20 +25,34 @@ struct Place {
     meta: Meta,
     size: u64,
     sha256: Option<Sha256>,
+    /// None for a root.
+    arrival: Option<Arrival>,
+    /// Once something has arrived for the second time.
+    more: Option<Box<More>>,
+}
+
+/// What few payloads have.
+#[derive(Default)]
+struct More {
     arrivals: Vec<Arrival>,
-    /// Empty until something arrives for the second time.
     names: Vec<String>,
 }
 
+impl Place {
+    fn arrivals(&self) -> impl Iterator<Item = &Arrival> {
+        self.arrival.iter().chain(self.more.iter().flat_map(|more| &more.arrivals))
+    }
+}
+
 enum Meta {
-    Whole(PayloadMeta),
+    Whole(Box<PayloadMeta>),
     Packed(PackedMeta),
 }
 
 impl Meta {
     fn into_whole(self) -> PayloadMeta {
         match self {
-            Self::Whole(meta) => meta,
+            Self::Whole(meta) => *meta,
             Self::Packed(meta) => meta.get(),
         }
     }
@@ -153,7 +167,7 @@ impl Assembly {
     }
 }
 
-fn unwritten(error: std::io::Error) -> Fault {
+pub(crate) fn unwritten(error: std::io::Error) -> Fault {
     Fault::because(FaultKind::Unavailable, "a response cannot be written", error)
 }
 
@@ -178,15 +192,14 @@ impl Iterator for Assembly {
 /// One payload's results before its scan is assembled, for archivers: parents and names are not known yet.
 pub(crate) fn alone(task: &Task, outcome: &Outcome) -> PayloadResults {
     let by = task.ancestors.last().map(|ancestor| ancestor.plugin.clone());
-    let arrival = task.parent.filter(|_| by.is_some()).map(|from| Arrival { from, by: 0 });
     let place = Place {
         id: task.payload_id,
         depth: task.depth,
-        meta: Meta::Whole(task.payload_meta.clone()),
+        meta: Meta::Whole(Box::new(task.payload_meta.clone())),
         size: outcome.size,
         sha256: outcome.sha256,
-        arrivals: arrival.into_iter().collect(),
-        names: Vec::new(),
+        arrival: task.parent.filter(|_| by.is_some()).map(|from| Arrival { from, by: 0 }),
+        more: None,
     };
     let plugins: Vec<String> = by.into_iter().collect();
     payload(place, &plugins, Some(outcome.clone().into()))
@@ -347,11 +360,11 @@ impl Arranging {
             self.places.push(Place {
                 id: root.id,
                 depth: 0,
-                meta: Meta::Whole(meta.clone()),
+                meta: Meta::Whole(Box::new(meta.clone())),
                 size: lines.as_ref().map_or(root.size, |lines| lines.size),
                 sha256,
-                arrivals: Vec::new(),
-                names: Vec::new(),
+                arrival: None,
+                more: None,
             });
             self.first.push(lines);
         }
@@ -388,23 +401,25 @@ impl Arranging {
                 meta: Meta::Packed(edge.meta),
                 size: edge.size,
                 sha256: Some(edge.sha256),
-                arrivals: vec![arrival],
-                names: Vec::new(),
+                arrival: Some(arrival),
+                more: None,
             });
             return;
         };
         let place = &mut self.places[*at];
-        if !place.arrivals.contains(&arrival) {
-            place.arrivals.push(arrival);
+        let known = place.arrivals().any(|known| *known == arrival);
+        let more = place.more.get_or_insert_default();
+        if !known {
+            more.arrivals.push(arrival);
         }
-        if place.names.is_empty() {
-            place.names.extend(place.meta.filename());
+        if more.names.is_empty() {
+            more.names.extend(place.meta.filename());
         }
         if let Some(name) = edge.meta.get().filename()
-            && place.names.len() < MAX_NAMES
-            && !place.names.iter().any(|n| n == name)
+            && more.names.len() < MAX_NAMES
+            && !more.names.iter().any(|n| n == name)
         {
-            place.names.push(name.to_owned());
+            more.names.push(name.to_owned());
         }
     }
 
@@ -421,18 +436,19 @@ impl Arranging {
 
 fn payload(place: Place, plugins: &[String], said: Option<Said>) -> PayloadResults {
     let by = |arrival: &Arrival| plugins.get(arrival.by as usize).cloned().unwrap_or_default();
+    let (extracted_from, extracted_by) = place.arrivals().map(|arrival| (arrival.from, by(arrival))).unzip();
     let mut result = PayloadResults {
         size: place.size,
         payload_id: place.id,
         payload_meta: place.meta.into_whole(),
         plugins_run: PluginsRun::default(),
-        extracted_from: place.arrivals.iter().map(|arrival| arrival.from).collect(),
-        extracted_by: place.arrivals.iter().map(by).collect(),
+        extracted_from,
+        extracted_by,
         workers: Named::default(),
         archivers: Named::default(),
         sha256: place.sha256,
         depth: place.depth,
-        names: if place.names.len() > 1 { place.names } else { Vec::new() },
+        names: place.more.map(|more| more.names).filter(|names| names.len() > 1).unwrap_or_default(),
         runs: Vec::new(),
         not_run: Vec::new(),
         findings: Vec::new(),

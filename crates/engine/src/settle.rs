@@ -7,6 +7,7 @@
 
 mod children;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use stoq_api::queue::Message;
 use stoq_api::results::Stored;
 use stoq_api::task::ScanHead;
 use stoq_api::{Fault, FaultKind, Json, Location, Outcome, PayloadId, Response, ScanId, Task, Timestamp, results};
+use stoq_jail::memfd::Unnamed;
 use stoq_runtime::metrics::{ErrorKind, Role};
 use stoq_runtime::trace::TRACEPARENT;
 
@@ -27,6 +29,9 @@ use crate::surroundings::Surroundings;
 
 /// Room for a usual response; larger ones grow.
 const RESPONSE_BYTES: usize = 2 << 10;
+
+/// About the longest response that is kept in memory.
+const IN_MEMORY: usize = 2 << 20;
 
 /// Payloads whose response is assembled without handing it to another thread.
 const ASSEMBLED_AT_ONCE: usize = 32;
@@ -152,18 +157,26 @@ async fn respond(around: &Surroundings, frozen: FrozenScan) -> Result<Ready, Fau
     let head = Arc::clone(&frozen.head);
     let complete = frozen.completeness == Completeness::Complete;
     let json = if around.decorators.is_empty() {
-        beside(around, frozen, |assembly| {
-            let mut json = Vec::with_capacity(assembly.bytes().max(RESPONSE_BYTES));
-            assembly.write(&mut json).map(|()| json)
-        })
-        .await?
+        let spool_dir = around.spool_dir.clone();
+        beside(around, frozen, move |assembly| written(assembly, &spool_dir)).await?
     } else {
         // Decorators see the response as a whole.
         let mut response = beside(around, frozen, Assembly::response).await?;
         decorate(around, &mut response).await;
-        serde_json::to_vec(&response).map_err(assemble::unwritable)?
+        serde_json::to_vec(&response).map_err(assemble::unwritable)?.into()
     };
-    Ok(Ready { item: Item { id, json: Bytes::from(json) }, head, complete })
+    Ok(Ready { item: Item { id, json }, head, complete })
+}
+
+/// The text of a response; that of a large one lies in a file.
+fn written(assembly: Assembly, spool_dir: &Path) -> Result<Bytes, Fault> {
+    if assembly.bytes() <= IN_MEMORY {
+        let mut json = Vec::with_capacity(assembly.bytes().max(RESPONSE_BYTES));
+        return assembly.write(&mut json).map(|()| json.into());
+    }
+    let mut file = Unnamed::new(spool_dir).map_err(assemble::unwritten)?;
+    assembly.write(&mut file)?;
+    file.finish().map_err(assemble::unwritten)
 }
 
 /// Assembles a scan, on a thread of its own if it has more than a few payloads.

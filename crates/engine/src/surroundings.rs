@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use stoq_api::fetch::Fetcher;
@@ -37,6 +38,8 @@ pub struct Surroundings {
     pub decorators: BTreeMap<String, Arc<dyn Decorator>>,
     /// Versions, for responses.
     pub engine: Arc<EngineInfo>,
+    /// The folder of files without names, for what is too large to be kept in memory.
+    pub spool_dir: PathBuf,
     /// Which plugins are switched off.
     pub breaker: Breaker,
     /// What is counted.

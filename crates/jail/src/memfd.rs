@@ -2,14 +2,18 @@
 //!
 //! A sealed file is the one form in which a slot gets a large payload: its bytes are in memory once, however many slots
 //! map them, and neither side can change or shorten them under the other (`memfd_create(2)`, `fcntl(2)` "File Sealing").
+//!
+//! What no slot gets and is too large to be kept in memory goes into a file without a name ([`Unnamed`]) and is mapped.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use stoq_api::Content;
@@ -97,6 +101,44 @@ impl Sealed {
     }
 }
 
+/// Bytes on their way into a file that nobody else can open. Once all are there they are read where they are: the kernel
+/// keeps of them in memory what it has room for.
+#[derive(Debug)]
+pub struct Unnamed(BufWriter<File>);
+
+impl Unnamed {
+    /// An empty file in `dir`.
+    ///
+    /// # Errors
+    /// There is no such folder, or no room in it.
+    pub fn new(dir: &Path) -> io::Result<Self> {
+        tempfile::tempfile_in(dir).map(BufWriter::new).map(Self)
+    }
+
+    /// All that was written.
+    ///
+    /// # Errors
+    /// The last of it cannot be written, or the file not be mapped.
+    pub fn finish(self) -> io::Result<Bytes> {
+        let file = self.0.into_inner()?;
+        match file.metadata()?.len() {
+            0 => Ok(Bytes::new()),
+            // Nobody else has the file, so it is as good as sealed.
+            len => Ok(Bytes::from_owner(Map::new(&file, 0, len)?)),
+        }
+    }
+}
+
+impl Write for Unnamed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// A read-only view of a part of a file.
 pub(crate) struct Map {
     base: NonNull<u8>,
@@ -110,7 +152,7 @@ unsafe impl Send for Map {}
 
 impl Map {
     /// Maps `len` bytes of `file` from `offset`. The file must be sealed against shrinking, or the first read beyond its
-    /// end is a SIGBUS: [`Sealed`] is, and so is what the supervisor sends to a slot.
+    /// end is a SIGBUS: [`Sealed`] is, and so is what the supervisor sends to a slot; nobody can shorten an [`Unnamed`].
     pub(crate) fn new(file: impl AsFd, offset: u64, len: u64) -> io::Result<Self> {
         let page = rustix::param::page_size() as u64;
         let skip = offset % page;
@@ -143,6 +185,12 @@ impl Map {
     }
 }
 
+impl AsRef<[u8]> for Map {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 impl Drop for Map {
     fn drop(&mut self) {
         // SAFETY: exactly the range that `new` mapped; no slice of it outlives `self`.
@@ -168,6 +216,20 @@ mod tests {
         let part = Map::new(&*sealed.file, 5_000, 3_000).unwrap();
         assert_eq!(part.bytes(), &[7; 3_000][..]);
         assert!(Map::new(&*sealed.file, 5_000, 6_000).is_err());
+    }
+
+    #[test]
+    fn what_is_in_a_file_without_a_name_outlives_its_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        for len in [0, 1, 100_000] {
+            let all: Vec<u8> = (0..len).map(|n: usize| n.to_le_bytes()[0]).collect();
+            let mut file = Unnamed::new(dir.path()).unwrap();
+            all.chunks(777).for_each(|part| file.write_all(part).unwrap());
+            let bytes = file.finish().unwrap();
+            assert_eq!(bytes, all);
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+        assert!(Unnamed::new(&dir.path().join("none")).is_err());
     }
 
     #[test]

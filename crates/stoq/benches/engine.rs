@@ -32,6 +32,8 @@ const FILES: usize = 4_096;
 const ROUNDS: usize = 7;
 /// Payloads that are scanned at the same time.
 const SLOTS: usize = 2;
+/// Messages of tasks that wait for a worker, as in `stoq scan`.
+const ROOTS: usize = 32;
 const RULES: &str = include_str!("../../scanners/benches/rules70.yar");
 
 fn build(config: &[u8]) -> Result<stoq_jail::Hello, String> {
@@ -189,7 +191,7 @@ fn plan() -> Plan {
 async fn run(corpus: &[Bytes], plan: &Plan, runner: Arc<dyn Runner>) {
     let results = Arc::new(MemoryQueue::bounded("results", 256));
     let plain =
-        TenantLanes::plain(Arc::new(MemoryQueue::new("children")), Arc::new(MemoryQueue::bounded("roots", 256)));
+        TenantLanes::plain(Arc::new(MemoryQueue::new("children")), Arc::new(MemoryQueue::bounded("roots", ROOTS)));
     let lanes = Lanes::new(plain, [], Arc::clone(&results) as Arc<dyn Queue>, Arc::new(MemoryQueue::new("dead")));
     let settings = Settings { coupled: true, ..Settings::default() };
     let ledger = Arc::new(MemoryLedger::new());
@@ -205,6 +207,7 @@ async fn run(corpus: &[Bytes], plan: &Plan, runner: Arc<dyn Runner>) {
         rules: Rules::default(),
         archivers: BTreeMap::new(),
         decorators: BTreeMap::new(),
+        spool_dir: std::env::temp_dir(),
         engine: Arc::default(),
     });
     around.lanes.declare(&["drain"]).await.unwrap();

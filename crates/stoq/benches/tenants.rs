@@ -218,6 +218,7 @@ impl Rig {
             rules: Rules::default(),
             archivers: BTreeMap::new(),
             decorators: BTreeMap::new(),
+            spool_dir: std::env::temp_dir(),
             engine: Arc::default(),
         });
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());

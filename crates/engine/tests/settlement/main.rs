@@ -309,3 +309,20 @@ async fn scan_ids_do_not_depend_on_when_or_by_whom() {
     assert_eq!(expected(TREE).await.0, expected(TREE).await.0);
     assert_ne!(expected(TREE).await.0, expected(b"leaf").await.0);
 }
+
+/// One response of some megabytes is written into a file on its way, and is as whole as any other.
+#[tokio::test(start_paused = true)]
+async fn a_large_response_is_whole() {
+    const CHILDREN: usize = 5_000;
+    let mut world = World::new().await;
+    world.budgets.max_payloads = CHILDREN as u64;
+    let content: String = (0..CHILDREN).map(|n| format!("(child {n})")).collect();
+    world.take(content.as_bytes(), 1).await;
+    world.live(&FaultPlan::calm(), 1, |_| ()).await;
+    let (_, document) = one_document(&world, "large").await;
+    assert!(document.len() > 2 << 20, "{} bytes would not have gone into a file", document.len());
+    let document: Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["results"].as_array().unwrap().len(), 1 + CHILDREN);
+    assert_eq!((&document["complete"], &document["findings"]), (&Value::Bool(true), &Value::Array(Vec::new())));
+    settled(&world, "large").await;
+}

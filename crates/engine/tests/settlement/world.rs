@@ -129,6 +129,7 @@ impl World {
             rules: Rules::default(),
             archivers: BTreeMap::new(),
             decorators: BTreeMap::new(),
+            spool_dir: std::env::temp_dir(),
             engine: Arc::default(),
         })
     }

@@ -72,6 +72,7 @@ pub(crate) fn build(base: &Base) -> Result<Built> {
         rules,
         archivers: archivers(base)?,
         decorators: decorators(settings)?,
+        spool_dir: spool.path().to_path_buf(),
         engine: Arc::new(EngineInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             rulesets: Named(report.rulesets.into_iter().collect()),
