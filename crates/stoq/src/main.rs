@@ -28,6 +28,7 @@ use crate::exit::{Exit, UsageError};
 fn main() -> ExitCode {
     // A slot's fork server is this program: it must be asked for before anything else is set up.
     stoq_jail::enter_if_asked(wiring::app::build_workload);
+    stoq_jail::give_memory_back();
     let cli = Cli::parse();
     match run(cli) {
         Ok(exit) => exit.into(),
