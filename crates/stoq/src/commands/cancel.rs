@@ -29,7 +29,8 @@ pub(crate) async fn run(args: &CancelArgs, out: &mut dyn Write) -> Result<Exit> 
     }
     let which = unknown.join(", ");
     let text = format!(
-        "not open: {which}. A scan is open from its first extracted payload to its response; `stoq status` names the oldest"
+        "not open: {which}. A scan is open while several payloads of it are known and its response is not published; `stoq \
+         status` names those whose time ends first"
     );
     Err(UsageError(text).into())
 }
