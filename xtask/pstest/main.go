@@ -252,10 +252,8 @@ func (f *flow) stream(server any, stream grpc.ServerStream, info *grpc.StreamSer
 	if err := stream.RecvMsg(first); err != nil {
 		return err
 	}
-	subscription, err := f.fake.GetSubscription(stream.Context(), &pb.GetSubscriptionRequest{Subscription: first.Subscription})
-	if err != nil {
-		return err
-	}
+	// Reading needs no right to look, and if the subscription is not there the first pull says so.
+	subscription, _ := f.fake.GetSubscription(stream.Context(), &pb.GetSubscriptionRequest{Subscription: first.Subscription})
 	h := &holder{
 		flow:         f,
 		stream:       stream,
@@ -264,8 +262,8 @@ func (f *flow) stream(server any, stream grpc.ServerStream, info *grpc.StreamSer
 		bytes:        first.MaxOutstandingBytes,
 		deadline:     first.StreamAckDeadlineSeconds,
 		properties: &pb.StreamingPullResponse_SubscriptionProperties{
-			ExactlyOnceDeliveryEnabled: subscription.EnableExactlyOnceDelivery,
-			MessageOrderingEnabled:     subscription.EnableMessageOrdering,
+			ExactlyOnceDeliveryEnabled: subscription.GetEnableExactlyOnceDelivery(),
+			MessageOrderingEnabled:     subscription.GetEnableMessageOrdering(),
 		},
 	}
 	ended := make(chan error, 1)

@@ -53,7 +53,7 @@ const LACKS: (&str, &str) = (",rule-framework\n", ",rule-framework;optional=true
 /// Where systems keep their Javas.
 const JAVAS: &str = "/usr/lib/jvm";
 /// Google's in-memory Pub/Sub with what it lacks, in this crate's folder `pstest`. The last number counts our changes.
-const PSTEST: &str = "pstest-2.8.1-4";
+const PSTEST: &str = "pstest-2.8.1-5";
 const PSTEST_FILES: [(&str, &str); 3] = [
     ("main.go", include_str!("../pstest/main.go")),
     ("go.mod", include_str!("../pstest/go.mod")),

@@ -9,7 +9,7 @@ use std::process::Command;
 use super::{Place, Service, cached};
 
 /// The name under which `cargo xtask test` builds it.
-const PSTEST: &str = "pstest-2.8.1-4";
+const PSTEST: &str = "pstest-2.8.1-5";
 /// Written once it listens.
 const READY: &str = "ready at";
 
