@@ -73,8 +73,7 @@ async fn one_that_is_away_holds_up_only_itself_and_catches_up() {
     let connector = fleet.role("connector", &[]);
     until("the connectors have started", || connector.log().contains("started"));
     // The disk of one sink is away: nothing can be written below a file.
-    std::fs::remove_dir_all(dir.join("slow")).unwrap();
-    files::write(&dir, "slow", b"not a directory");
+    block(&dir.join("slow"));
     scan_all(&mut fleet, 0, FILES).await;
     until("the sink that works has everything", || fleet.response_count() == FILES);
     let chosen = FILES / 10;
@@ -176,8 +175,7 @@ async fn what_was_put_aside_is_replayed_by_hand() {
     let worker = fleet.role("worker", &["--slots", "1"]);
     let connector = fleet.role("connector", &[]);
     until("the connectors have started", || connector.log().contains("started"));
-    std::fs::remove_dir_all(dir.join("slow")).unwrap();
-    files::write(&dir, "slow", b"not a directory");
+    block(&dir.join("slow"));
     scan_all(&mut fleet, 0, FILES).await;
     until("the sink that works has everything", || fleet.response_count() == FILES);
     until("the other one put things aside", || spilled(&fleet, "slow") >= 5);
@@ -198,6 +196,15 @@ async fn what_was_put_aside_is_replayed_by_hand() {
     assert!(unknown.err.contains("no connector is called"), "{}", unknown.err);
     stops_well("the worker", worker).await;
     stops_well("the connector", connector).await;
+}
+
+/// Puts a file in the place of a sink's directory. A connector that looks whether it can write there makes it again at any
+/// moment.
+fn block(dir: &Path) {
+    until("a file is in the way", || {
+        std::fs::remove_dir_all(dir).ok();
+        std::fs::File::create_new(dir).is_ok()
+    });
 }
 
 /// How often each scan stands in the files of the connector `log`, and in the index of `siem`.
