@@ -48,7 +48,7 @@ fn a_run_counts_what_it_does() {
     let (status, alive) = get(address, "GET", "/livez");
     assert_eq!(status, 200);
     for part in ["worker", "sweeper", "provider watched", "connector kept"] {
-        assert!(alive.contains(&format!("{part}: ok\n")), "{alive}");
+        assert!(alive.contains(&format!("{part}: ok\n")), "{part} is missing although the process is ready: {alive:?}");
     }
 
     for n in 0..ROOTS {

@@ -46,17 +46,20 @@ pub struct Answer {
 }
 
 impl Health {
-    /// Runs a loop that belongs to the process: while it lasts, the process is alive only if it is given its turns.
-    pub async fn around<T>(&self, name: &str, work: impl Future<Output = T>) -> T {
+    /// Runs a loop that belongs to the process: from this call until it ends, the process is alive only if it is given its
+    /// turns. One that is never polled counts as well, as a loop that stands still.
+    pub fn around<T, F: Future<Output = T>>(&self, name: &str, work: F) -> impl Future<Output = T> + use<T, F> {
         let pulse = self.pulse(name);
-        let mut beat = interval(BEAT);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return done,
-                _ = beat.tick() => pulse.beat(),
+        async move {
+            let mut beat = interval(BEAT);
+            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            tokio::pin!(work);
+            loop {
+                tokio::select! {
+                    biased;
+                    done = &mut work => return done,
+                    _ = beat.tick() => pulse.beat(),
+                }
             }
         }
     }
@@ -145,6 +148,7 @@ mod tests {
         let health = Health::default();
         {
             let mut idle = pin!(health.around("worker", pending::<()>()));
+            assert_eq!(health.alive().text, "worker: ok\n", "known before its first turn");
             assert!(timeout(STILL * 3, &mut idle).await.is_err());
             assert_eq!(health.alive(), Answer { ok: true, text: "worker: ok\n".to_owned() }, "waiting is no fault");
             advance(STILL + BEAT * 2).await;

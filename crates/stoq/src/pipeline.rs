@@ -68,11 +68,12 @@ pub(crate) struct Ended {
     pub(crate) taken: bool,
 }
 
-/// Runs everything until its end or until a signal ends it. The lanes are there. `watch` sees how far each provider is.
+/// Runs everything until its end or until a signal ends it. The lanes are there. `started` is called once everything runs,
+/// and sees how far each provider is.
 pub(crate) async fn run(
     parts: Parts<'_>,
     shutdown: &Shutdown,
-    watch: impl FnOnce(Vec<Arc<Progress>>),
+    started: impl FnOnce(Vec<Arc<Progress>>),
 ) -> Result<Ended> {
     let Parts { base, worker, sources, sinks, until } = parts;
     let links = &base.links;
@@ -85,7 +86,7 @@ pub(crate) async fn run(
             (Intake::new(Arc::clone(links), settings), provider)
         })
         .collect();
-    watch(intakes.iter().map(|(intake, _)| intake.progress()).collect());
+    let progress = intakes.iter().map(|(intake, _)| intake.progress()).collect();
 
     if base.lasting {
         // Before anything is taken or delivered.
@@ -107,9 +108,10 @@ pub(crate) async fn run(
         tokio::spawn(async move { retain::run(keeping, takers, retention, &stop).await });
     }
 
-    let taking = take_all(intakes, &base.health, shutdown.token());
+    let taking = take_all(intakes, &base.health, &shutdown.token());
+    started(progress);
     let all = async {
-        taking.await?;
+        ended_all(taking).await?;
         let by_themselves = !shutdown.is_draining();
         match until {
             Until::Taken => {}
@@ -166,10 +168,9 @@ fn work(
     let worker = Worker::new(Arc::clone(&around));
     let settled = worker.settled();
     let (stop, force) = (stops.worker.clone(), shutdown.stop_token());
-    let (alive, sweeping) = (health.clone(), health.clone());
-    let working = tokio::spawn(async move { alive.around("worker", worker.run(&stop, &force)).await });
+    let working = tokio::spawn(health.around("worker", async move { worker.run(&stop, &force).await }));
     let stop = stops.worker.clone();
-    tokio::spawn(async move { sweeping.around("sweeper", sweep::run(around, &stop)).await });
+    tokio::spawn(health.around("sweeper", async move { sweep::run(around, &stop).await }));
     (settled, working)
 }
 
@@ -194,11 +195,10 @@ async fn connectors(
         let subscribed = wait_for(&what, shutdown, async || results.subscribe(&sink.name, prefetch).await).await?;
         let Some(deliveries) = subscribed else { return Ok(()) };
         let frame = frame(base, sink);
-        let (stop, health) = (stops.connectors.clone(), base.health.clone());
-        parts.spawn(async move {
-            let name = format!("connector {}", frame.name);
-            health.around(&name, frame.run(deliveries, stop)).await.context(name)
-        });
+        let name = format!("connector {}", frame.name);
+        let stop = stops.connectors.clone();
+        let running = base.health.around(&name, async move { frame.run(deliveries, stop).await });
+        parts.spawn(async move { running.await.context(name) });
     }
     Ok(())
 }
@@ -241,15 +241,22 @@ impl Provider for Held {
     }
 }
 
-async fn take_all(intakes: Vec<(Intake, Box<dyn Provider>)>, health: &Health, stop: CancellationToken) -> Result<()> {
+/// Starts every provider.
+fn take_all(
+    intakes: Vec<(Intake, Box<dyn Provider>)>,
+    health: &Health,
+    stop: &CancellationToken,
+) -> JoinSet<Result<(), Fault>> {
     let mut taking = JoinSet::new();
     for (intake, mut provider) in intakes {
-        let (stop, health) = (stop.clone(), health.clone());
-        taking.spawn(async move {
-            let name = format!("provider {}", intake.source());
-            health.around(&name, intake.run(&mut *provider, &stop)).await
-        });
+        let (name, stop) = (format!("provider {}", intake.source()), stop.clone());
+        taking.spawn(health.around(&name, async move { intake.run(&mut *provider, &stop).await }));
     }
+    taking
+}
+
+/// Waits until every provider has ended, and tells the first failure.
+async fn ended_all(mut taking: JoinSet<Result<(), Fault>>) -> Result<()> {
     let mut first = Ok(());
     while let Some(ended) = taking.join_next().await {
         let ended = ended.context("a provider failed").and_then(|ended| ended.map_err(Into::into));

@@ -113,16 +113,13 @@ async fn work(parts: Parts<'_>, takers: &[&str], shutdown: &Shutdown) -> Result<
         return Ok(Exit::Clean);
     }
     let brings = !parts.sources.is_empty();
-    tracing::info!(
-        data_dir = %base.dir.display(),
-        providers = parts.sources.len(),
-        worker = parts.worker.is_some(),
-        connectors = parts.sinks.len(),
-        "started"
-    );
-    watch.started();
+    let (worker, connectors) = (parts.worker.is_some(), parts.sinks.len());
     let alone = parts.until == Until::Drained;
-    let ended = pipeline::run(parts, shutdown, |_| ()).await?;
+    let started = |providers: Vec<_>| {
+        tracing::info!(data_dir = %base.dir.display(), providers = providers.len(), worker, connectors, "started");
+        watch.started();
+    };
+    let ended = pipeline::run(parts, shutdown, started).await?;
     // A run that drains is over when it has drained.
     if brings && ended.taken && !(alone && shutdown.is_draining()) {
         // The providers ended by themselves: what they bring next time is a new run.
