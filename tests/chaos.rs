@@ -339,9 +339,12 @@ impl Rig {
                 "worker stopped for a while"
             }
             3 => {
-                // A ledger that nobody uses just now has nothing to forget.
+                // A ledger that nobody uses just now has nothing to forget. Poison may have killed every worker meanwhile.
                 let idle = fleet.redis.moment();
-                until("the ledger is used", || idle.is_over() || fleet.is_idle());
+                until("the ledger is used", || {
+                    self.revive(fleet);
+                    idle.is_over() || fleet.is_idle()
+                });
                 let moment = fleet.redis.moment();
                 tokio::time::sleep(FORGOTTEN).await;
                 self.forgotten.extend(scans_in(&fleet.redis.fall_back(&moment).await));
