@@ -38,6 +38,8 @@ const PAUSE: Duration = Duration::from_millis(2_500);
 const STOPPED: Duration = Duration::from_secs(15);
 /// How long the store answers 503: longer than its client tries again by itself.
 const STORE_AWAY: Duration = Duration::from_secs(12);
+/// Without a write for so long, nothing of the ledger can be forgotten just now.
+const UNUSED: Duration = Duration::from_secs(15);
 /// What the ledger forgets at times.
 const FORGOTTEN: Duration = Duration::from_secs(1);
 /// Until a scan is given up as partial: only those that the ledger forgot something of may come to that.
@@ -232,6 +234,8 @@ async fn chaos(kind: Kind, count: usize, time: Duration, seed: u64) {
         rig.revive(&mut fleet);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    // A copy of poison may have killed one since.
+    rig.revive(&mut fleet);
     println!("{kind:?}: settled {:?} after the last fault", calm.elapsed());
     for (role, process) in &rig.running {
         if let Some(address) = address(&process.log()) {
@@ -339,11 +343,12 @@ impl Rig {
                 "worker stopped for a while"
             }
             3 => {
-                // A ledger that nobody uses just now has nothing to forget. Poison may have killed every worker meanwhile.
-                let idle = fleet.redis.moment();
+                // A ledger that nobody uses just now has nothing to forget. Poison may have killed every worker meanwhile,
+                // and of a scan that it forgot something of nothing is written before the scan's time is over.
+                let (idle, since) = (fleet.redis.moment(), Instant::now());
                 until("the ledger is used", || {
                     self.revive(fleet);
-                    idle.is_over() || fleet.is_idle()
+                    idle.is_over() || since.elapsed() > UNUSED || fleet.is_idle()
                 });
                 let moment = fleet.redis.moment();
                 tokio::time::sleep(FORGOTTEN).await;

@@ -24,7 +24,7 @@ use crate::support::files::{self, Random};
 use crate::support::{name_of, text, until};
 
 /// How long the store is away, in seconds.
-const OUTAGE_SECONDS: u64 = 30;
+const OUTAGE_SECONDS: u64 = 60;
 /// The outage is so many times as long as work is held.
 const HOLDS: u64 = 3;
 /// References that come before, during and after the outage.
@@ -35,10 +35,12 @@ const LARGE_BYTES: usize = 90_000;
 /// How long the fleet may take for what the outage held up.
 const CATCH_UP: Duration = Duration::from_secs(1_200);
 
-/// Roots of the backlog.
-const BACKLOG: usize = 60;
+/// Roots of the backlog: enough that a worker is still at them when they are looked at.
+const BACKLOG: usize = 120;
 /// Until a scan of the backlog is given up.
 const MAX_TIME: Duration = Duration::from_secs(4);
+/// How long a worker of the backlog may hold work. Whoever works longer than this behind another is taken to have lost it.
+const HOLD: Duration = Duration::from_secs(20);
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|e| panic!("{name}={text:?}: {e}")))
@@ -146,11 +148,19 @@ async fn a_backlog_that_is_older_than_the_deadline_is_worked_off_completely() {
     }
     let provider = format!("providers.in.filedir.source_dir={}", text(&source));
     ends_well("the provider", fleet.role("provider", &["--set", &provider])).await;
-    let hold = format!("fleet.hold_max={} s", MAX_TIME.as_secs());
+    let hold = format!("fleet.hold_max={} s", HOLD.as_secs());
     let worker = |fleet: &mut Fleet| fleet.role("worker", &["--slots", "1", "--set", &hold]);
     let mut first = worker(&mut fleet);
     let status = |fleet: &Fleet| fleet.command(&["status", "--json"]).expect(0).response();
-    until("scans are open", || status(&fleet)["open_scans"].as_u64().unwrap() > 0);
+    // While it stands still nothing changes between the look and the kill.
+    until("scans are open", || {
+        first.freeze();
+        let open = status(&fleet)["open_scans"].as_u64().unwrap() > 0;
+        if !open {
+            first.thaw();
+        }
+        open
+    });
     first.kill();
     let left = status(&fleet);
     assert!(left["open_scans"].as_u64().unwrap() > 0, "{left}");

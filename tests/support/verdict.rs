@@ -205,18 +205,22 @@ impl Poison {
 fn dead(fleet: &Fleet, run: &Run<'_>, poison: &BTreeMap<PayloadId, Poison>) {
     let is_poison = |n: &usize| run.roots.nature(*n) != Nature::Harmless;
     assert_eq!(poison.len(), (0..run.roots.count).filter(is_poison).count(), "each has one id in both sinks");
-    let letters = fleet.command(&["dead", "list", "--json"]).expect(0).responses();
-    let mut told = BTreeSet::new();
+    let outlived = |n: usize| run.keeps.is_some_and(|keeps| run.published[n].elapsed().is_ok_and(|age| age > keeps));
+    let id_of = |letter: &Value| -> PayloadId { serde_json::from_value(letter["id"].clone()).unwrap() };
+    // A broker may take longer to hand the first letter over than the command waits for it.
+    let mut letters = Vec::new();
+    until("the dead lane tells of what was given up", || {
+        letters = fleet.command(&["dead", "list", "--json"]).expect(0).responses();
+        let told: BTreeSet<_> = letters.iter().map(id_of).collect();
+        poison.values().all(|it| told.contains(&it.id) || !it.given_up || outlived(it.n))
+    });
     for letter in &letters {
-        let id: PayloadId = serde_json::from_value(letter["id"].clone()).unwrap();
+        let id = id_of(letter);
         assert!(letter["kind"] == "task" && letter["reason"].as_str().unwrap().contains("given up"), "{letter}");
         assert!(poison.contains_key(&id), "harmless, and given up: {letter}\n{}", fleet.trail(&id.to_string()));
-        told.insert(id);
     }
     let quarantine = fleet.bucket.as_ref().unwrap().objects().join("quarantine");
     for it in poison.values() {
-        let outlived = run.keeps.is_some_and(|keeps| run.published[it.n].elapsed().is_ok_and(|age| age > keeps));
-        assert!(told.contains(&it.id) || !it.given_up || outlived, "no letter tells of {}", it.id);
         let kept = std::fs::read(quarantine.join(format!("{}-{}", it.scan, it.id)));
         assert!(!it.given_up || kept.is_ok_and(|kept| kept == it.content), "{} is not kept", it.id);
     }

@@ -26,6 +26,8 @@ const MAX_LETTERS: usize = 10_000;
 const MAX_BYTES: usize = 256 << 20;
 /// How long nothing must come before the lane is taken to be empty: other readers may hold some of what it counts.
 const QUIET: Duration = Duration::from_secs(3);
+/// The same before the first letter, while the broker makes this one of its consumers.
+const FIRST: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(command: DeadCommand, out: &mut dyn Write) -> Result<Exit> {
     match command {
@@ -83,7 +85,8 @@ async fn letters(base: &Base) -> Result<Letters> {
     let mut deliveries = lane.subscribe(DEAD, prefetch).await?;
     let mut bytes = 0;
     while held.len() < waiting && bytes < MAX_BYTES {
-        let Ok(next) = tokio::time::timeout(QUIET, deliveries.next()).await else { break };
+        let quiet = if held.is_empty() { FIRST } else { QUIET };
+        let Ok(next) = tokio::time::timeout(quiet, deliveries.next()).await else { break };
         let Some(mut delivery) = next? else { break };
         bytes += delivery.message.body.len();
         let letter = Letter::read(&delivery.message);

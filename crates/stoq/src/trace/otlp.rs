@@ -24,7 +24,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How long the collector may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long the last spans may take at the end of the process.
-const END: Duration = Duration::from_secs(3);
+const END: Duration = Duration::from_secs(15);
 /// Where collectors take traces, if the endpoint names no path.
 const PATH: &str = "/v1/traces";
 
