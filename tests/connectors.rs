@@ -53,7 +53,7 @@ async fn scan_all(fleet: &mut Fleet, from: usize, to: usize) {
 }
 
 fn spilled(fleet: &Fleet, name: &str) -> u64 {
-    let status = fleet.command(&["status", "--json"]).expect(0).response();
+    let status = fleet.status();
     status["spilled"][name]["messages"].as_u64().unwrap()
 }
 
@@ -125,14 +125,15 @@ async fn one_that_is_away_leaves_the_other_its_rate() {
     fleet.command(&["setup"]).expect(0);
     let works = format!("connectors.siem.splunk.urls={}", server.url());
     let worker = fleet.role("worker", &["--slots", "1"]);
-    let (mut beside_one_that_works, mut beside_one_that_is_away) = (Duration::ZERO, Duration::ZERO);
+    // The best round of each: a sink that slows down the other does so in all of them, and the machine's disk does not.
+    let (mut beside_one_that_works, mut beside_one_that_is_away) = (Duration::MAX, Duration::MAX);
     let mut there = 0;
     for round in 0..2 * ROUNDS {
         let away = round % 2 == 1;
         scan_all(&mut fleet, there, there + FILES).await;
         there += FILES;
         until("all scans are done", || {
-            let status = fleet.command(&["status", "--json"]).expect(0).response();
+            let status = fleet.status();
             status["open_scans"] == 0 && status["lanes"]["roots"]["waiting"] == 0
         });
         let since = SystemTime::now();
@@ -142,8 +143,8 @@ async fn one_that_is_away_leaves_the_other_its_rate() {
             assert!(connector.exited().is_none(), "{}", connector.log());
             fleet.response_count() == there
         });
-        let sum = if away { &mut beside_one_that_is_away } else { &mut beside_one_that_works };
-        *sum += took(&dir.join("out"), since);
+        let best = if away { &mut beside_one_that_is_away } else { &mut beside_one_that_works };
+        *best = (*best).min(took(&dir.join("out"), since));
         if away {
             assert_eq!(events(&server).len(), there - FILES, "the sink that is away has nothing of it");
             stops_well("the connector", connector).await;
@@ -168,7 +169,7 @@ async fn what_was_put_aside_is_replayed_by_hand() {
     let mut fleet = Fleet::start(Kind::RabbitMq, |_| String::new()).await;
     let dir = fleet.path("");
 
-    let slow = "max_backlog = 2\non_backlog = \"spill\"\nunspill = false\nprefetch = 3\nbatch_items = 2";
+    let slow = "max_backlog = 2\non_backlog = \"spill\"\nunspill = false\nprefetch = 3\nbatch_items = 2\nretry_most = \"200 ms\"";
     let configuration = std::fs::read_to_string(fleet.configuration()).unwrap();
     std::fs::write(fleet.configuration(), configuration + &filedir(&dir, "slow", slow)).unwrap();
     fleet.command(&["setup"]).expect(0);
@@ -188,10 +189,12 @@ async fn what_was_put_aside_is_replayed_by_hand() {
     let mut cut = Process::spawn(stoq(&args), &own.with_extension("log"));
     until("a replay has begun", || scans(&dir.join("slow")).len() > before || cut.exited().is_some());
     cut.kill();
-    let replayed = fleet.command(&["connector", "replay", "slow"]).expect(0);
-    assert!(replayed.out.contains(" 0 left"), "{}", replayed.out);
-    assert_eq!(scans(&dir.join("slow")), scans(&dir.join("out")));
-    assert_eq!(spilled(&fleet, "slow"), 0);
+    // What the connector held while the sink was away is delivered, or put aside, a little later.
+    until("all is replayed and delivered", || {
+        let replayed = fleet.command(&["connector", "replay", "slow"]);
+        let nothing_left = replayed.code() == 0 && replayed.out.contains(" 0 left");
+        nothing_left && spilled(&fleet, "slow") == 0 && scans(&dir.join("slow")) == scans(&dir.join("out"))
+    });
     let unknown = fleet.command(&["connector", "replay", "slwo"]).expect(2);
     assert!(unknown.err.contains("no connector is called"), "{}", unknown.err);
     stops_well("the worker", worker).await;
@@ -250,7 +253,12 @@ async fn what_one_refuses_never_reaches_the_other() {
     let worker = fleet.role("worker", &["--slots", "1"]);
     let connector = fleet.role("connector", &[]);
     scan_all(&mut fleet, 0, FILES).await;
-    until("everything has its verdict", || fleet.response_count() == FILES && fleet.is_idle());
+    let letters = || fleet.command(&["dead", "list", "--json"]).expect(0).responses();
+    // What a sink holds is not told, so each has to have its own.
+    until("everything has its verdict", || {
+        let each = fleet.response_count() == FILES && events(&small).len() == FILES - FILES / 10;
+        each && fleet.is_idle() && letters().len() == FILES / 10
+    });
     stops_well("the connector", connector).await;
 
     let archives: BTreeSet<String> = fleet
@@ -265,7 +273,7 @@ async fn what_one_refuses_never_reaches_the_other() {
     assert_eq!(lines(&dir.join("log")), once(&all), "the other one has each document once");
     let texts: BTreeSet<String> = all.difference(&archives).cloned().collect();
     assert_eq!(events(&small), once(&texts), "what is beside a refused one is delivered");
-    let letters = fleet.command(&["dead", "list", "--json"]).expect(0).responses();
+    let letters = letters();
     for letter in &letters {
         let (connector, reason) = (&letter["from"], letter["reason"].as_str().unwrap());
         assert!(connector == "siem" && reason.contains("larger than a request may be"), "{letter}");
@@ -300,7 +308,7 @@ async fn killed_connectors_deliver_everything_once() {
     let worker = fleet.role("worker", &["--slots", "1"]);
     scan_all(&mut fleet, 0, FILES).await;
     until("all scans are done", || {
-        let status = fleet.command(&["status", "--json"]).expect(0).response();
+        let status = fleet.status();
         status["open_scans"] == 0 && status["lanes"]["roots"]["waiting"] == 0 && status["lanes"]["roots"]["held"] == 0
     });
     for kill in 0..KILLS {

@@ -47,7 +47,7 @@ fn told(process: &Process, family: &str, labels: &[&str]) -> f64 {
 }
 
 fn waiting(fleet: &Fleet, lane: &str) -> u64 {
-    let status = fleet.command(&["status", "--json"]).expect(0).response();
+    let status = fleet.status();
     status["lanes"][lane]["waiting"].as_u64().unwrap()
 }
 
@@ -88,7 +88,7 @@ async fn a_signal_under_load_brings_nothing_again_but_what_was_in_hand() {
     let provider = fleet.role("provider", &BOUND);
     until("all responses", || fleet.response_count() == ROOTS);
     until("nothing is left", || {
-        let status = fleet.command(&["status", "--json"]).expect(0).response();
+        let status = fleet.status();
         let lanes = status["lanes"].as_object().unwrap().iter().filter(|(name, _)| *name != "results for watch");
         lanes.into_iter().all(|(_, lane)| lane["waiting"] == 0) && status["open_scans"] == 0
     });

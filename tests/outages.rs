@@ -151,7 +151,7 @@ async fn a_backlog_that_is_older_than_the_deadline_is_worked_off_completely() {
     let hold = format!("fleet.hold_max={} s", HOLD.as_secs());
     let worker = |fleet: &mut Fleet| fleet.role("worker", &["--slots", "1", "--set", &hold]);
     let mut first = worker(&mut fleet);
-    let status = |fleet: &Fleet| fleet.command(&["status", "--json"]).expect(0).response();
+    let status = |fleet: &Fleet| fleet.status();
     // While it stands still nothing changes between the look and the kill.
     until("scans are open", || {
         first.freeze();

@@ -151,7 +151,7 @@ async fn killed_connectors_leave_each_document_once() {
     let worker = fleet.role("worker", &["--slots", "1"]);
     scan(&mut fleet, 0, ARCHIVES).await;
     until("all scans are done", || {
-        let status = fleet.command(&["status", "--json"]).expect(0).response();
+        let status = fleet.status();
         status["open_scans"] == 0 && status["lanes"]["roots"]["waiting"] == 0 && status["lanes"]["roots"]["held"] == 0
     });
     let batches = "connectors.search.elasticsearch.batch_items=1";

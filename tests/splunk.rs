@@ -80,7 +80,8 @@ async fn no_kill_loses_an_event() {
         server.crash().await;
     }
     server.hold(false);
-    until("all documents", || copies(&server).len() == FILES + MORE);
+    let all = FILES + MORE;
+    until("all documents and responses", || copies(&server).len() == all && fleet.response_count() == all);
     until("nothing is left", || fleet.is_idle());
     stops_well("the connector", connector).await;
     stops_well("the worker", worker).await;

@@ -44,7 +44,7 @@ fn count(responses: &[Value], of: &str) -> usize {
 }
 
 fn waiting(fleet: &Fleet, lane: &str) -> u64 {
-    let status = fleet.command(&["status", "--json"]).expect(0).response();
+    let status = fleet.status();
     status["lanes"][lane]["waiting"].as_u64().unwrap()
 }
 
@@ -76,7 +76,7 @@ async fn a_flood_of_one_tenant_does_not_hold_up_another() {
     let all = BOUND + FLOOD + FEW;
     until("all responses", || fleet.response_count() >= all);
     until("nothing is left", || {
-        let status = fleet.command(&["status", "--json"]).expect(0).response();
+        let status = fleet.status();
         let lanes = status["lanes"].as_object().unwrap().iter().filter(|(name, _)| *name != "results for watch");
         lanes.into_iter().all(|(_, lane)| lane["waiting"] == 0) && status["open_scans"] == 0
     });

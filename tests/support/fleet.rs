@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use stoq_api::queue::{LaneOptions, Queue};
 use stoq_testkit::services::{Kafka, Process, Proxy, PubSub, RabbitMq, RabbitMqOptions, Redis, VersityGw};
 
-use crate::support::{Ended, PATIENCE, responses_in, run, stoq, text};
+use crate::support::{Ended, PATIENCE, responses_in, run, stoq, text, until};
 
 /// What is run on payloads: enough to take archives apart, without rules whose compilation is most of a start.
 pub(crate) const ROUTES: &str = "[routes]\nalways = [\"hash\", \"mimetype\"]\ndispatchers = [\"rules\"]\n";
@@ -300,14 +300,27 @@ impl Fleet {
         lines.join("\n")
     }
 
-    /// Whether nothing waits on any lane and no scan is open, as far as the broker tells.
-    pub(crate) fn is_idle(&self) -> bool {
+    /// What the command tells of the fleet. A broker that is busy for a moment is asked again.
+    pub(crate) fn status(&self) -> Value {
+        let mut told = None;
+        until("the fleet's state is told", || {
+            told = self.told();
+            told.is_some()
+        });
+        told.unwrap()
+    }
+
+    /// The same, unless a service is away just now.
+    fn told(&self) -> Option<Value> {
         let told = self.command(&["status", "--json"]);
+        (told.code() != SERVICE_AWAY).then(|| told.expect(0).response())
+    }
+
+    /// Whether nothing waits on any lane and no scan is open, as far as the broker tells. What processes hold of a lane on
+    /// RabbitMQ is not told.
+    pub(crate) fn is_idle(&self) -> bool {
         // A broker that is away for a moment may hold anything.
-        if told.code() == SERVICE_AWAY {
-            return false;
-        }
-        let status = told.expect(0).response();
+        let Some(status) = self.told() else { return false };
         let lanes = status["lanes"].as_object().unwrap();
         let waits = lanes.iter().filter(|(name, _)| *name != "dead");
         let nothing = |lane: &Value| lane["waiting"] == 0 && lane["held"] == 0;

@@ -19,7 +19,7 @@ const MOST: usize = 10_000;
 /// Payloads in each response of the suite.
 const PAYLOADS: usize = 2;
 /// Seconds that an answer is waited for: an act that never answers holds the suite up for so long.
-const TIMEOUT: f64 = 3.0;
+const TIMEOUT: f64 = 10.0;
 
 /// A server, a front before it, one before it with TLS of an authority that nobody trusts, and one with users.
 struct Harness {

@@ -20,7 +20,7 @@ const PARTITIONS: i32 = 2;
 const COUNT: usize = 300;
 
 fn options() -> Value {
-    json!({"partitions": PARTITIONS, "session_timeout": 3.0})
+    json!({"partitions": PARTITIONS, "session_timeout": 6.0})
 }
 
 /// A process that takes deliveries, says which, and acknowledges every second one; then goes on with what it is told.
