@@ -19,7 +19,8 @@ const MIN_CRATE_LINES: usize = 30;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("stoq-api", &[]),
     ("stoq-runtime", &[]),
-    ("stoq-scanners", &[]),
+    ("stoq-md5", &[]),
+    ("stoq-scanners", &["stoq-md5"]),
     ("stoq-jail", &["stoq-runtime", "stoq-scanners"]),
     ("stoq-engine", &["stoq-runtime", "stoq-jail"]),
     ("stoq-kafka", &["stoq-runtime"]),

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
@@ -43,6 +43,26 @@ pub trait Scanner: Send + Sync {
     /// The payload cannot be scanned at all. What was emitted before stays, and so do findings put into `cx`; a partial
     /// answer is better returned as [`Output`] with errors in it.
     fn scan(&self, payload: &Payload<'_>, cx: &mut Context<'_>) -> Result<Output, ScanError>;
+
+    /// Its part that looks at several payloads side by side, if it has one.
+    fn ahead(&self) -> Option<&dyn Ahead> {
+        None
+    }
+}
+
+/// What a worker does for several payloads at once because it costs less than one by one.
+pub trait Ahead {
+    /// Called before the first of `upcoming` is scanned, on the same thread. What is found is kept under their serials for
+    /// [`Scanner::scan`], for a while: not every one of them need come, and one that is not among them may.
+    fn look(&self, upcoming: &[Upcoming<'_>]);
+}
+
+/// A payload that a worker is likely to be handed next.
+pub struct Upcoming<'a> {
+    /// As [`Payload::serial`].
+    pub serial: u64,
+    /// The bytes.
+    pub content: &'a [u8],
 }
 
 /// A dispatcher: says which workers a payload needs.
@@ -114,6 +134,7 @@ pub struct Context<'a> {
     sink: &'a mut dyn Sink,
     deadline: Option<Instant>,
     findings: Vec<Finding>,
+    before: Duration,
 }
 
 /// Takes children away from a plugin: the slot's wire, or memory when nothing is jailed. At most one child is open.
@@ -166,7 +187,7 @@ impl Spent {
 impl<'a> Context<'a> {
     /// A context over `sink` that expires at `deadline`.
     pub fn new(sink: &'a mut dyn Sink, deadline: Option<Instant>) -> Self {
-        Self { sink, deadline, findings: Vec::new() }
+        Self { sink, deadline, findings: Vec::new(), before: Duration::ZERO }
     }
 
     /// The deadline has passed: stop and return what there is. The supervisor kills a slot some time after it.
@@ -177,6 +198,16 @@ impl<'a> Context<'a> {
     /// The deadline, for engines that take one.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// Says how much of the time before this call was work on this payload ([`Ahead::look`]); it counts as the plugin's.
+    pub fn worked_before(&mut self, time: Duration) {
+        self.before = time;
+    }
+
+    /// What [`Context::worked_before`] was told.
+    pub fn before(&self) -> Duration {
+        self.before
     }
 
     /// What the scan's budgets leave.

@@ -39,7 +39,6 @@ pub const MAX_DISPATCH: usize = 100;
 struct Visit<'a> {
     rounds: &'a Rounds,
     item: &'a Item<'a>,
-    serial: u64,
     header: &'a Header<'a>,
     state: State,
     results: Map<String, Value>,
@@ -50,7 +49,7 @@ struct Visit<'a> {
     findings: Vec<Finding>,
 }
 
-pub(crate) fn visit(rounds: &Rounds, item: &Item<'_>, header: &Header<'_>, serial: u64, wire: &mut dyn Wire) -> Report {
+pub(crate) fn visit(rounds: &Rounds, item: &Item<'_>, header: &Header<'_>, wire: &mut dyn Wire) -> Report {
     let state = header.state.as_deref().cloned().unwrap_or_default();
     let mut results = Map::new();
     for run in &state.runs {
@@ -71,7 +70,6 @@ pub(crate) fn visit(rounds: &Rounds, item: &Item<'_>, header: &Header<'_>, seria
     let mut visit = Visit {
         rounds,
         item,
-        serial,
         header,
         state,
         results,
@@ -217,7 +215,7 @@ impl Visit<'_> {
         let started = Instant::now();
         let mut cx = Context::new(wire.sink(), self.rounds.deadline());
         let answer = catch_unwind(AssertUnwindSafe(|| scanner.scan(&self.payload(), &mut cx)));
-        run.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        run.micros = u64::try_from((started.elapsed() + cx.before()).as_micros()).unwrap_or(u64::MAX);
         let findings = cx.into_findings();
         self.keep_findings(worker, findings);
         match answer {
@@ -300,7 +298,7 @@ impl Visit<'_> {
 
     fn payload(&self) -> Payload<'_> {
         Payload {
-            serial: self.serial,
+            serial: self.item.serial,
             content: self.item.content,
             sha256: Some(self.header.sha256),
             meta: &self.header.meta,

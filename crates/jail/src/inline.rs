@@ -7,6 +7,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,11 +20,15 @@ use crate::children::{Children, Refused};
 use crate::error::JailError;
 use crate::job::{Answer, JobItem, Runner, Sharing, StopReason, Stopped};
 use crate::memfd::{Map, Sealed};
-use crate::pool::queue::{Batch, Queue, Taken};
+use crate::pool::queue::{Batch, Job, Queue, Taken};
 use crate::pool::{MAX_DEATHS, unanswered};
 use crate::protocol::{MAX_INLINE, encode_meta};
 use crate::work::{Builder, Hello, Item, Wire, Workload};
 
+/// Items that a thread takes together, as far as they are small: plugins may look at them side by side.
+const BATCH_ITEMS: usize = 16;
+/// Bytes of content of them, unless it is one.
+const BATCH_BYTES: u64 = 1 << 20;
 /// How long a thread waits for work before it looks whether there will be any.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -50,15 +55,16 @@ impl Inline {
         tempfile::tempfile_in(&spool_dir).map_err(JailError::start("a file in the spool directory"))?;
         let Hello { workload, message } = builder(config).map_err(JailError::Build)?;
         let workload: Arc<dyn Workload> = workload.into();
-        // One item at a time: there is no hand-over whose price a batch would share.
         let threads = threads.max(1);
-        let queue = Arc::new(Queue::new(1, 0, threads, sharing));
+        let queue = Arc::new(Queue::new(BATCH_ITEMS, BATCH_BYTES, threads, sharing));
+        let serials = Arc::new(AtomicU64::new(0));
         let spool_dir: Arc<Path> = spool_dir.into();
         let mut inline = Self { queue, threads: Vec::new(), hello: message.into() };
         for n in 0..threads + sharing.further(threads) {
             let worker = Worker {
                 workload: Arc::clone(&workload),
                 queue: Arc::clone(&inline.queue),
+                serials: Arc::clone(&serials),
                 spool_dir: Arc::clone(&spool_dir),
             };
             let thread = thread::Builder::new().name(format!("scan-{n}")).spawn(move || worker.run());
@@ -96,6 +102,8 @@ impl Drop for Inline {
 struct Worker {
     workload: Arc<dyn Workload>,
     queue: Arc<Queue>,
+    /// The next serial, for all threads.
+    serials: Arc<AtomicU64>,
     spool_dir: Arc<Path>,
 }
 
@@ -105,10 +113,7 @@ impl Worker {
             match self.queue.take(IDLE) {
                 Taken::Batch(Batch { jobs, turn, .. }) => {
                     let (started, items) = (Instant::now(), jobs.len());
-                    for job in jobs.into_iter().filter(|job| !job.is_cancelled()) {
-                        let answer = self.item(&job.item);
-                        job.answer(answer);
-                    }
+                    self.batch(jobs);
                     self.queue.ended(turn, items, started.elapsed());
                 }
                 Taken::Nothing => {}
@@ -117,17 +122,38 @@ impl Worker {
         }
     }
 
-    fn item(&self, item: &JobItem) -> Answer {
-        let content = match Body::of(item) {
-            Ok(content) => content,
-            Err(error) => {
-                return stop(Vec::new(), None, StopReason::Unavailable, format!("its content cannot be read: {error}"));
+    fn batch(&self, jobs: Vec<Job>) {
+        let mut todo = Vec::with_capacity(jobs.len());
+        for job in jobs.into_iter().filter(|job| !job.is_cancelled()) {
+            match Body::of(&job.item) {
+                Ok(content) => todo.push((self.serial(), job, content)),
+                Err(error) => {
+                    let detail = format!("its content cannot be read: {error}");
+                    job.answer(stop(Vec::new(), None, StopReason::Unavailable, detail));
+                }
             }
-        };
+        }
+        if todo.len() > 1 {
+            let items: Vec<_> =
+                todo.iter().map(|(serial, job, content)| item(*serial, &job.item, content, &[])).collect();
+            // Whoever panics there does so again, or does without, when each item runs by itself.
+            catch_unwind(AssertUnwindSafe(|| self.workload.ahead(&items, &mut |_| {}))).ok();
+        }
+        for (serial, job, content) in todo {
+            let answer = self.item(serial, &job.item, &content);
+            job.answer(answer);
+        }
+    }
+
+    fn serial(&self) -> u64 {
+        self.serials.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn item(&self, mut serial: u64, job: &JobItem, content: &Body) -> Answer {
         let (mut excluded, mut stopped) = (Vec::new(), Vec::new());
         for _ in 0..MAX_DEATHS {
-            let mut wire = Memory { children: Children::new(item.remaining), plugin: None, spool_dir: &self.spool_dir };
-            let todo = Item { header: &item.header, content: content.get(), excluded: &excluded };
+            let mut wire = Memory { children: Children::new(job.remaining), plugin: None, spool_dir: &self.spool_dir };
+            let todo = item(serial, job, content, &excluded);
             match catch_unwind(AssertUnwindSafe(|| self.workload.run(&todo, &mut wire))) {
                 Ok(report) => {
                     return match wire.finish() {
@@ -139,6 +165,7 @@ impl Worker {
                 }
                 Err(panic) => {
                     let detail = format!("it panicked: {}", message(&*panic));
+                    serial = self.serial();
                     match wire.plugin.filter(|p| !excluded.contains(p)) {
                         Some(plugin) => {
                             excluded.push(plugin);
@@ -151,6 +178,10 @@ impl Worker {
         }
         stop(stopped, None, StopReason::Crash, format!("given up after {MAX_DEATHS} panics"))
     }
+}
+
+fn item<'a>(serial: u64, job: &'a JobItem, content: &'a Body, excluded: &'a [u16]) -> Item<'a> {
+    Item { serial, header: &job.header, content: content.get(), excluded }
 }
 
 fn stop(mut stopped: Vec<Stopped>, plugin: Option<u16>, reason: StopReason, detail: String) -> Answer {

@@ -89,23 +89,32 @@ pub(crate) fn note_panic(info: &PanicHookInfo<'_>) {
 
 fn work(wire: &mut SlotWire, workload: &dyn Workload) -> io::Result<()> {
     let mut request = Vec::new();
+    let mut serial = 0;
     while let Some(Request { careful, items, file }) = next_request(&wire.socket, &mut request)? {
         (wire.careful, wire.hinted) = (careful, None);
-        for (index, item) in items.iter().enumerate() {
-            let map = match (&item.body, &file) {
-                (Place::File { offset, len }, Some(file)) => Some(Map::new(file, *offset, *len)?),
-                _ => None,
-            };
-            let content = match (&item.body, &map) {
-                (Place::Inline(place), _) => &request[place.clone()],
-                (Place::File { .. }, Some(map)) => map.bytes(),
-                (Place::File { .. }, None) => return Err(io::ErrorKind::InvalidData.into()),
-            };
+        let bodies =
+            items.iter().map(|item| Body::of(item, &request, file.as_ref())).collect::<io::Result<Vec<_>>>()?;
+        let todo: Vec<Item<'_>> = (serial..)
+            .zip(items.iter().zip(&bodies))
+            .map(|(serial, (Incoming { header, excluded, .. }, body))| Item {
+                serial,
+                header: &request[header.clone()],
+                content: body.bytes(),
+                excluded,
+            })
+            .collect();
+        serial += todo.len() as u64;
+        if let [first, _, ..] = &*items {
+            wire.begin(0, first.remaining);
+            workload.ahead(&todo, &mut |plugin| wire.starting(plugin));
+        }
+        for ((index, item), todo) in items.iter().enumerate().zip(&todo) {
             wire.begin(index as u16, item.remaining);
-            let header = &request[item.header.clone()];
-            let report = workload.run(&Item { header, content, excluded: &item.excluded }, wire);
+            let report = workload.run(todo, wire);
             wire.report(&report)?;
         }
+        drop(todo);
+        drop(bodies);
         Reply::Done.encode(&mut wire.out);
         wire.flush()?;
         if request.capacity() > KEEP {
@@ -114,6 +123,29 @@ fn work(wire: &mut SlotWire, workload: &dyn Workload) -> io::Result<()> {
         wire.out.shrink_to(KEEP);
     }
     Ok(())
+}
+
+/// An item's bytes: in the request, or mapped from the file that came with it.
+enum Body<'a> {
+    Inline(&'a [u8]),
+    Mapped(Map),
+}
+
+impl<'a> Body<'a> {
+    fn of(item: &Incoming, request: &'a [u8], file: Option<&OwnedFd>) -> io::Result<Self> {
+        match (&item.body, file) {
+            (Place::Inline(place), _) => Ok(Self::Inline(&request[place.clone()])),
+            (Place::File { offset, len }, Some(file)) => Map::new(file, *offset, *len).map(Self::Mapped),
+            (Place::File { .. }, None) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Inline(bytes) => bytes,
+            Self::Mapped(map) => map.bytes(),
+        }
+    }
 }
 
 /// A batch, and the file that came with it.

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
 use stoq_api::PayloadMeta;
 use stoq_api::scanner::{
-    Build, BuildError, Built, Dispatch, Dispatcher, Output, PluginInfo, Registration, Remaining, Scanner, Sink, Spent,
+    Ahead, Build, BuildError, Built, Dispatch, Dispatcher, Output, PluginInfo, Registration, Remaining, Scanner, Sink,
+    Spent, Upcoming,
 };
 use stoq_jail::work::Workload;
 
@@ -30,6 +32,20 @@ impl Scanner for Scripted {
         let seen: Vec<&String> = payload.results.keys().collect();
         let dispatch_to = self.0.get("dispatch_to").and_then(Value::as_str).map(str::to_owned).into_iter().collect();
         Ok(Output { results: Some(json!({ "saw": seen })), errors: Vec::new(), dispatch_to })
+    }
+
+    fn ahead(&self) -> Option<&dyn Ahead> {
+        self.0.contains_key("ahead").then_some(self)
+    }
+}
+
+/// The sum of the serials that plugins were told ahead.
+static LOOKED: AtomicU64 = AtomicU64::new(0);
+
+impl Ahead for Scripted {
+    fn look(&self, upcoming: &[Upcoming<'_>]) {
+        LOOKED.fetch_add(upcoming.iter().map(|payload| payload.serial).sum(), Ordering::Relaxed);
+        assert!(!self.0.contains_key("panic"), "as told");
     }
 }
 
@@ -143,7 +159,7 @@ impl Case {
         let hello = build(&serde_json::to_vec(&self.plan).unwrap(), &registry()).unwrap();
         self.header.sha256 = stoq_api::Sha256::of(content);
         let header = codec::encode_header(&self.header);
-        let item = Item { header: &header, content, excluded: &self.excluded };
+        let item = Item { serial: 0, header: &header, content, excluded: &self.excluded };
         let workload: Box<dyn Workload> = hello.workload;
         codec::decode(&workload.run(&item, &mut self.wire)).unwrap()
     }
@@ -283,4 +299,19 @@ fn external_workers_are_handed_back_and_release_others_on_the_next_visit() {
     assert_eq!(runs(&second), [(1, "b", Fine), (2, "tool", Fine), (3, "a", Fine)]);
     assert_eq!(second.state.runs[2].result.as_ref().unwrap().get(), r#"{"saw":["b","tool"]}"#);
     assert!(second.external.is_empty() && second.state.deferred.is_empty());
+}
+
+#[test]
+fn what_runs_always_looks_ahead_at_what_it_may_run_on() {
+    let plan = plan(
+        &[json!({ "ahead": true }), json!({ "ahead": true, "panic": true }), json!({}), json!({ "ahead": true })],
+        &["a", "b", "c"],
+        &[],
+    );
+    let workload = build(&serde_json::to_vec(&plan).unwrap(), &registry()).unwrap().workload;
+    let item = |serial, excluded| Item { serial, header: b"", content: b"x", excluded };
+    let mut started = Vec::new();
+    workload.ahead(&[item(1, &[]), item(10, &[1]), item(100, &[0])], &mut |plugin| started.push(plugin));
+    assert_eq!(started, [0, 1]);
+    assert_eq!(LOOKED.load(Ordering::Relaxed), 11 + 101);
 }

@@ -1,11 +1,11 @@
 //! The workload that slots run: plugins built from a plan.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use stoq_api::scanner::{Built, Dispatcher, Registration, Scanner};
+use stoq_api::scanner::{Built, Dispatcher, Registration, Scanner, Upcoming};
 use stoq_jail::work::{Hello, Item, Wire, Workload};
 
 use super::codec;
@@ -20,7 +20,8 @@ pub struct Rounds {
     pub(super) rules: Rules,
     plugins: Vec<Ready>,
     numbers: BTreeMap<String, u16>,
-    serial: AtomicU64,
+    /// Plugins that run on every payload and can look at several side by side.
+    ahead: Vec<u16>,
 }
 
 struct Ready {
@@ -48,7 +49,12 @@ pub fn build(config: &[u8], registry: &[Registration]) -> Result<Hello, String> 
         plugins.push(ready(registration, built, planned, &mut report));
     }
     let numbers = super::numbers(plan.plugins.iter().map(|p| p.name.clone()));
-    let rounds = Rounds { plan, rules, plugins, numbers, serial: AtomicU64::new(0) };
+    let ahead = plan.always.iter().filter_map(|name| numbers.get(name).copied()).filter(|number| {
+        let scanner = plugins[usize::from(*number)].scanner.as_ref();
+        scanner.is_some_and(|scanner| scanner.ahead().is_some())
+    });
+    let ahead = ahead.collect();
+    let rounds = Rounds { plan, rules, plugins, numbers, ahead };
     let message = serde_json::to_vec(&report).map_err(|e| e.to_string())?;
     Ok(Hello { workload: Box::new(rounds), message })
 }
@@ -113,11 +119,24 @@ impl Known for Usable<'_> {
 }
 
 impl Workload for Rounds {
+    /// Few payloads are not scanned by what runs always, and which ones is not worth reading their headers twice.
+    fn ahead(&self, items: &[Item<'_>], starting: &mut dyn FnMut(u16)) {
+        for number in &self.ahead {
+            let upcoming = items.iter().filter(|item| !item.excluded.contains(number));
+            let upcoming: Vec<_> =
+                upcoming.map(|item| Upcoming { serial: item.serial, content: item.content }).collect();
+            starting(*number);
+            if let Some(ahead) = self.plugins[usize::from(*number)].scanner.as_ref().and_then(|plugin| plugin.ahead()) {
+                // It does without when its turn comes.
+                catch_unwind(AssertUnwindSafe(|| ahead.look(&upcoming))).ok();
+            }
+        }
+    }
+
     fn run(&self, item: &Item<'_>, wire: &mut dyn Wire) -> Vec<u8> {
         // The engine wrote the header; if it cannot be read the answer is an empty report, which the engine refuses.
         let Some(header) = codec::decode_header(item.header) else { return Vec::new() };
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let report: Report = super::visit(self, item, &header, serial, wire);
+        let report: Report = super::visit(self, item, &header, wire);
         codec::encode(report)
     }
 }

@@ -419,7 +419,9 @@ impl Runner for Direct {
         for item in items {
             let content = item.content.to_bytes().unwrap();
             let mut wire = Collect { left: item.remaining, children: Mutex::default() };
-            let report = self.workload.run(&Item { header: &item.header, content: &content, excluded: &[] }, &mut wire);
+            let report = self
+                .workload
+                .run(&Item { serial: 0, header: &item.header, content: &content, excluded: &[] }, &mut wire);
             let children = wire.children.into_inner();
             let child = |(meta, bytes): (PayloadMeta, Vec<u8>)| Child {
                 plugin: 0,

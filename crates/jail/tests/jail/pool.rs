@@ -23,6 +23,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         shared("pool::the_sandbox_is_whole_here", &ONE, |p| assert!(p.applied().seccomp && p.applied().unprivileged)),
         trial("inline::the_same_answers", inline),
         trial("inline::a_panic_costs_one_plugin", inline_panic),
+        shared("pool::a_death_while_looking_ahead_costs_nothing", &ONE, |p| ahead(p, "abort")),
+        shared("pool::a_panic_while_looking_ahead_costs_nothing", &ONE, |p| ahead(p, "panic")),
+        trial("inline::a_panic_while_looking_ahead_costs_nothing", inline_ahead),
         shared("pool::content_may_be_larger_than_a_slots_memory", &ONE, larger_than_memory),
         trial("pool::slots_are_recycled", recycled),
         trial("pool::a_slot_never_sees_two_tenants", kept_per_tenant),
@@ -169,6 +172,20 @@ fn inline() {
     large_content(&inline);
     children(&inline);
     budgets(&inline);
+}
+
+/// Whoever is alone is not looked at ahead, so all of them run in the end.
+fn ahead(runner: &dyn Runner, how: &str) {
+    let answers =
+        run(runner, vec![item("ok upper", b"a"), item(&format!("ahead-{how} len ok"), b"b"), item("ok", b"c")]);
+    let ran: Vec<_> = answers.iter().map(ran).collect();
+    assert_eq!(ran, ["0 1 ", "0 1 ", "0 "]);
+    assert!(answers.iter().all(|answer| answer.stopped.is_empty()));
+}
+
+fn inline_ahead() {
+    let inline = Inline::start(plugins::build, b"rules", 1, std::env::temp_dir(), &Sharing::default()).unwrap();
+    ahead(&inline, "panic");
 }
 
 fn inline_panic() {
