@@ -88,39 +88,43 @@ pub(crate) fn note_panic(info: &PanicHookInfo<'_>) {
 }
 
 fn work(wire: &mut SlotWire, workload: &dyn Workload) -> io::Result<()> {
-    let mut request = Vec::new();
+    let mut bytes = Vec::new();
     let mut serial = 0;
-    while let Some(Request { careful, items, file }) = next_request(&wire.socket, &mut request)? {
-        (wire.careful, wire.hinted) = (careful, None);
-        let bodies =
-            items.iter().map(|item| Body::of(item, &request, file.as_ref())).collect::<io::Result<Vec<_>>>()?;
-        let todo: Vec<Item<'_>> = (serial..)
-            .zip(items.iter().zip(&bodies))
-            .map(|(serial, (Incoming { header, excluded, .. }, body))| Item {
-                serial,
-                header: &request[header.clone()],
-                content: body.bytes(),
-                excluded,
-            })
-            .collect();
-        serial += todo.len() as u64;
-        if let [first, _, ..] = &*items {
-            wire.begin(0, first.remaining);
-            workload.ahead(&todo, &mut |plugin| wire.starting(plugin));
-        }
-        for ((index, item), todo) in items.iter().enumerate().zip(&todo) {
-            wire.begin(index as u16, item.remaining);
-            let report = workload.run(todo, wire);
-            wire.report(&report)?;
-        }
-        drop(todo);
-        drop(bodies);
+    while let Some(request) = next_request(&wire.socket, &mut bytes)? {
+        batch(wire, workload, &request, &bytes, serial)?;
+        serial += request.items.len() as u64;
         Reply::Done.encode(&mut wire.out);
         wire.flush()?;
-        if request.capacity() > KEEP {
-            request = Vec::new();
+        if bytes.capacity() > KEEP {
+            bytes = Vec::new();
         }
         wire.out.shrink_to(KEEP);
+    }
+    Ok(())
+}
+
+/// Runs the items of a request whose bytes are `request`; the first has the serial `serial`.
+fn batch(
+    wire: &mut SlotWire,
+    workload: &dyn Workload,
+    Request { careful, items, file }: &Request,
+    request: &[u8],
+    serial: u64,
+) -> io::Result<()> {
+    (wire.careful, wire.hinted) = (*careful, None);
+    let bodies = items.iter().map(|item| Body::of(item, request, file.as_ref())).collect::<io::Result<Vec<_>>>()?;
+    let mut todo = Vec::with_capacity(items.len());
+    for (serial, (Incoming { header, excluded, .. }, body)) in (serial..).zip(items.iter().zip(&bodies)) {
+        todo.push(Item { serial, header: &request[header.clone()], content: body.bytes(), excluded });
+    }
+    if let [first, _, ..] = &**items {
+        wire.begin(0, first.remaining);
+        workload.ahead(&todo, &mut |plugin| wire.starting(plugin));
+    }
+    for ((index, item), todo) in items.iter().enumerate().zip(&todo) {
+        wire.begin(index as u16, item.remaining);
+        let report = workload.run(todo, wire);
+        wire.report(&report)?;
     }
     Ok(())
 }

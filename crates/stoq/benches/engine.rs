@@ -258,7 +258,7 @@ impl Provider for InMemory {
     }
 }
 
-/// Texts, markup, code, and compressed-looking content behind the magics of usual formats; 1 to 48 KiB, 12.5 KiB on
+/// Texts, markup, code, and compressed-looking content behind the magics of usual formats; 1 to 48 KiB, 15.8 KB on
 /// average; the same every time.
 fn corpus() -> Vec<Bytes> {
     const MAGICS: [&[u8]; 8] = [
