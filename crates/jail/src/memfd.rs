@@ -5,6 +5,7 @@
 //!
 //! What no slot gets and is too large to be kept in memory goes into a file without a name ([`Unnamed`]) and is mapped.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
@@ -14,8 +15,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 use stoq_api::Content;
 
 /// Writes into a memory file that becomes a [`Content`] when all bytes are there.
@@ -124,9 +126,55 @@ impl Unnamed {
         match file.metadata()?.len() {
             0 => Ok(Bytes::new()),
             // Nobody else has the file, so it is as good as sealed.
-            len => Ok(Bytes::from_owner(Map::new(&file, 0, len)?)),
+            len => Ok(Bytes::from_owner(Listed::new(Map::new(&file, 0, len)?))),
         }
     }
+}
+
+/// The bytes of every [`Unnamed`] that is mapped: how many, by their address.
+static LISTED: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
+
+/// A mapping that is listed for as long as it is there.
+struct Listed(Map);
+
+impl Listed {
+    fn new(map: Map) -> Self {
+        LISTED.lock().insert(map.bytes().as_ptr().addr(), map.len);
+        Self(map)
+    }
+}
+
+impl AsRef<[u8]> for Listed {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        // Before the kernel may give the address to another mapping.
+        LISTED.lock().remove(&self.0.bytes().as_ptr().addr());
+    }
+}
+
+/// Lets go of the memory behind `read`, where that is a part of what an [`Unnamed`] holds: its bytes are still there, and
+/// come out of the file once more if they are read again. Who reads a large file from its start to its end so has no more
+/// of it in memory than he has just read. Does nothing to any other bytes.
+pub fn let_go(read: &[u8]) {
+    let page = rustix::param::page_size();
+    let (from, to) = (read.as_ptr().addr(), read.as_ptr().addr() + read.len());
+    let listed = LISTED.lock();
+    let Some((start, len)) = listed.range(..=from).next_back() else { return };
+    // The last page of a mapping is all its own, and so is its first.
+    let end = if to == start + len { to.next_multiple_of(page) } else { to / page * page };
+    let from = from / page * page;
+    if to > start + len || from >= end {
+        return;
+    }
+    // SAFETY: as long as the list is locked, these are pages of one mapping of a file, read-only and private, which nobody
+    // has written to. Without them, reading its bytes gives what the file has, and nobody can change that. An error means
+    // that they stay.
+    unsafe { rustix::mm::madvise((from as *mut u8).cast(), end - from, Advice::LinuxDontNeed) }.ok();
 }
 
 impl Write for Unnamed {
@@ -230,6 +278,27 @@ mod tests {
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         }
         assert!(Unnamed::new(&dir.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn what_is_let_go_of_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let all: Vec<u8> = (0..100_000).map(|n: usize| n.to_le_bytes()[1]).collect();
+        let mut file = Unnamed::new(dir.path()).unwrap();
+        file.write_all(&all).unwrap();
+        let bytes = file.finish().unwrap();
+        for part in [0..100_000, 0..0, 0..1, 5_000..5_001, 4_096..8_192, 100..90_000, 99_999..100_000] {
+            let_go(&bytes[part.clone()]);
+            assert_eq!(bytes, all, "{part:?}");
+        }
+        // Of bytes that are nowhere else nothing is lost.
+        let own = all.clone();
+        let_go(&own);
+        assert_eq!(own, all);
+        let known = bytes.as_ptr().addr();
+        drop(bytes);
+        // Tests beside this one may have got the address since.
+        assert_ne!(LISTED.lock().get(&known), Some(&all.len()));
     }
 
     #[test]

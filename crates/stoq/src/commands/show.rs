@@ -11,6 +11,7 @@ use stoq_api::response::v2::to_v2;
 use stoq_api::response::{PayloadResults, stream};
 use stoq_api::{Fault, FaultKind, FindingKind, Response, RunStatus};
 use stoq_engine::intake::Progress;
+use stoq_jail::memfd;
 
 use crate::cli::Schema;
 use crate::exit::Exit;
@@ -91,14 +92,20 @@ impl Show {
             (_, Style::Json | Style::Lines, Schema::V3) => None,
         };
         let mut sums = view::Totals::default();
-        let (mut name, mut matched, mut unscanned) = (None, false, false);
+        let (mut payloads, mut name, mut matched, mut unscanned) = (0_usize, None, false, false);
         let response = stream::read(json, |payload| {
+            payloads += 1;
+            if payloads % LET_GO_EVERY == 0 {
+                // How far it is read nobody says; what is not yet is looked up again.
+                memfd::let_go(json);
+            }
             sums.payload(&payload);
             name.get_or_insert_with(|| view::name(&payload));
             matched |= payload.has_match();
             unscanned |= was_left_out(&payload);
             keep(payload)
         })?;
+        memfd::let_go(json);
         sums.scan(&response);
         unscanned |= !response.complete || response.findings.iter().any(|finding| says_unscanned(finding.kind));
         Ok(Seen { response, sums, name, matched, unscanned })
@@ -129,6 +136,11 @@ struct Seen {
 
 /// stoQ's indentation.
 const INDENT: usize = 4;
+
+/// A large response lies in a file. Of what is mapped of it, so much is held at a time: payloads while it is read, and bytes
+/// while it is written.
+const LET_GO_EVERY: usize = 500;
+const PIECE: usize = 512 << 10;
 
 #[async_trait]
 impl Connector for Show {
@@ -163,7 +175,10 @@ fn unwritable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Fau
 impl State {
     /// Writes a response's text at once, so that responses never mix, and ends its last line.
     fn write(&mut self, text: &[u8]) -> std::io::Result<()> {
-        self.out.write_all(text)?;
+        for piece in text.chunks(PIECE) {
+            self.out.write_all(piece)?;
+            memfd::let_go(piece);
+        }
         if !text.ends_with(b"\n") {
             self.out.write_all(b"\n")?;
         }
