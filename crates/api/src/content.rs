@@ -88,12 +88,9 @@ impl Content {
     pub fn to_bytes(&self) -> io::Result<Bytes> {
         match self {
             Self::Bytes(bytes) => Ok(bytes.clone()),
-            Self::File { .. } => {
-                let mut all = Vec::with_capacity(usize::try_from(self.len()).unwrap_or(0));
-                self.for_each_chunk(|chunk| {
-                    all.extend_from_slice(chunk);
-                    Ok(())
-                })?;
+            Self::File { file, offset, len } => {
+                let mut all = vec![0_u8; usize::try_from(*len).map_err(|_| io::ErrorKind::FileTooLarge)?];
+                file.read_exact_at(&mut all, *offset)?;
                 Ok(all.into())
             }
         }

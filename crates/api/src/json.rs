@@ -35,9 +35,19 @@ impl Json {
         self.0.get()
     }
 
+    pub(crate) fn raw(&self) -> &RawValue {
+        &self.0
+    }
+
     /// The tree. `null` if the text nests too deep to be read.
     pub fn value(&self) -> Value {
         serde_json::from_str(self.get()).unwrap_or(Value::Null)
+    }
+}
+
+impl From<Box<RawValue>> for Json {
+    fn from(raw: Box<RawValue>) -> Self {
+        Self(raw)
     }
 }
 

@@ -5,12 +5,13 @@
 //! redelivery can come any more.
 
 use std::io::BufReader;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed};
 
 use crate::budget::SpentKind;
 use crate::content::Content;
@@ -191,14 +192,24 @@ impl Kept {
     /// # Errors
     /// [`FaultKind::Corrupt`]: the text is not what it should be; [`FaultKind::Unavailable`]: its file cannot be read.
     pub fn read_text<T: DeserializeOwned>(json: &Content) -> Result<T, Fault> {
+        Self::read_text_with(json, PhantomData)
+    }
+
+    /// The same into something that is there already.
+    ///
+    /// # Errors
+    /// As for [`Kept::read_text`].
+    pub fn read_text_with<T>(json: &Content, into: impl for<'de> DeserializeSeed<'de, Value = T>) -> Result<T, Fault> {
         let unreadable = |e| Fault::because(FaultKind::Unavailable, "an outcome cannot be read from its file", e);
         if json.len() > READ_WHOLE {
             let text = BufReader::with_capacity(READ_AHEAD, json.reader());
-            return serde_json::from_reader(text)
-                .map_err(|e| if e.is_io() { unreadable(e.into()) } else { corrupt(e) });
+            let mut text = serde_json::Deserializer::from_reader(text);
+            let read = into.deserialize(&mut text).and_then(|read| text.end().map(|()| read));
+            return read.map_err(|e| if e.is_io() { unreadable(e.into()) } else { corrupt(e) });
         }
         let text = json.to_bytes().map_err(unreadable)?;
-        serde_json::from_slice(&text).map_err(corrupt)
+        let mut text = serde_json::Deserializer::from_slice(&text);
+        into.deserialize(&mut text).and_then(|read| text.end().map(|()| read)).map_err(corrupt)
     }
 }
 

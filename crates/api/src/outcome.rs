@@ -1,5 +1,7 @@
 //! What scanning one payload gave. Outcomes are what the ledger keeps and what a response is assembled from.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha256;
@@ -105,8 +107,8 @@ pub struct NotRun {
 pub struct Edge {
     /// The child; several edges may name the same one.
     pub child: PayloadId,
-    /// The plugin that emitted it.
-    pub plugin: String,
+    /// The plugin that emitted it. A payload may have very many children of one plugin, whose name they share.
+    pub plugin: Arc<str>,
     /// Its place among that plugin's children, from 0.
     pub ordinal: u32,
     /// Its content.

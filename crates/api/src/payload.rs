@@ -1,6 +1,7 @@
 //! Payload and request metadata, as stoQ v3 defines and serialises them.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::digest::Sha256;
@@ -43,20 +44,76 @@ impl PayloadMeta {
 
 /// Metadata as its JSON text: a fraction of the memory of [`PayloadMeta`], for what is held of many payloads at once. On
 /// the wire both are the same.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PackedMeta(Json);
+#[derive(Clone, Debug, PartialEq)]
+pub struct PackedMeta(Packed);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Packed {
+    /// `extra_data` alone, an object; the rest is as it is by default, which it nearly always is.
+    Extra(Json),
+    /// All of it.
+    Whole(Json),
+}
+
+/// What is looked at of metadata before it is packed. Everything but `extra_data` is small.
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct Parts<'a> {
+    should_archive: bool,
+    should_scan: bool,
+    #[serde(borrow)]
+    extra_data: Option<&'a RawValue>,
+    dispatch_to: Vec<String>,
+}
+
+impl Default for Parts<'_> {
+    fn default() -> Self {
+        let PayloadMeta { should_archive, should_scan, dispatch_to, .. } = PayloadMeta::default();
+        Self { should_archive, should_scan, extra_data: None, dispatch_to }
+    }
+}
 
 impl PackedMeta {
     /// The metadata. Text that is none, which only damage can have left here, is read as no metadata.
     pub fn get(&self) -> PayloadMeta {
-        serde_json::from_str(self.0.get()).unwrap_or_default()
+        match &self.0 {
+            Packed::Extra(extra) => serde_json::from_str(extra.get())
+                .map(|extra_data| PayloadMeta { extra_data, ..PayloadMeta::default() })
+                .unwrap_or_default(),
+            Packed::Whole(json) => serde_json::from_str(json.get()).unwrap_or_default(),
+        }
     }
 }
 
 impl From<&PayloadMeta> for PackedMeta {
     fn from(meta: &PayloadMeta) -> Self {
-        Self(Json::of(meta))
+        let PayloadMeta { should_archive, should_scan, extra_data, dispatch_to } = meta;
+        let plain = *should_archive && *should_scan && dispatch_to.is_empty();
+        Self(if plain { Packed::Extra(Json::of(extra_data)) } else { Packed::Whole(Json::of(meta)) })
+    }
+}
+
+impl Serialize for PackedMeta {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Packed::Extra(extra) => Parts { extra_data: Some(extra.raw()), ..Parts::default() }.serialize(serializer),
+            Packed::Whole(json) => json.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PackedMeta {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Json::deserialize(deserializer)?;
+        let extra = match serde_json::from_str(json.get()) {
+            Ok(Parts { should_archive: true, should_scan: true, extra_data: Some(extra), dispatch_to })
+                if dispatch_to.is_empty() && extra.get().starts_with('{') =>
+            {
+                Some(extra.to_owned().into())
+            }
+            _ => None,
+        };
+        Ok(Self(extra.map_or(Packed::Whole(json), Packed::Extra)))
     }
 }
 
@@ -133,6 +190,33 @@ mod tests {
     }
 
     #[test]
+    fn packed_metadata_is_the_same_on_the_wire() {
+        let plain = PayloadMeta::with("filename", "a \"b\"\u{7f}.exe");
+        let treated = [
+            plain.clone(),
+            PayloadMeta::default(),
+            PayloadMeta { should_archive: false, ..plain.clone() },
+            PayloadMeta { should_scan: false, ..plain.clone() },
+            PayloadMeta { dispatch_to: vec!["yara".to_owned()], ..plain },
+        ];
+        for meta in treated {
+            let text = serde_json::to_string(&meta).unwrap();
+            let packed = PackedMeta::from(&meta);
+            assert_eq!(packed.get(), meta);
+            assert_eq!(serde_json::to_string(&packed).unwrap(), text);
+            let read: PackedMeta = serde_json::from_str(&text).unwrap();
+            assert_eq!(read, packed);
+            let read: PackedMeta = serde_json::from_reader(text.as_bytes()).unwrap();
+            assert_eq!(read, packed);
+        }
+        for damaged in ["5", "null", "[]", r#"{"extra_data":[]}"#, r#"{"extra_data":null}"#, r#"{"should_scan":1}"#] {
+            let read: PackedMeta = serde_json::from_str(damaged).unwrap();
+            assert_eq!(read.get(), PayloadMeta::default(), "{damaged}");
+            assert_eq!(serde_json::to_string(&read).unwrap(), damaged);
+        }
+    }
+
+    #[test]
     fn schema_of_stoq_v3() {
         assert_eq!(
             serde_json::to_string(&PayloadMeta::with("filename", "a.exe")).unwrap(),
@@ -145,6 +229,8 @@ mod tests {
         let packed = PackedMeta::from(&PayloadMeta::with("filename", "a.exe"));
         assert_eq!(packed.get(), PayloadMeta::with("filename", "a.exe"));
         assert_eq!(serde_json::to_string(&packed).unwrap(), serde_json::to_string(&packed.get()).unwrap());
+        let lacking = serde_json::from_str::<PackedMeta>("{}").unwrap();
+        assert_eq!(lacking.get(), PayloadMeta::default());
         let partial: PayloadMeta = serde_json::from_str(r#"{"should_scan":false}"#).unwrap();
         assert!(partial.should_archive && !partial.should_scan);
     }

@@ -1,6 +1,8 @@
 //! A frozen scan becomes a response. Pure: whoever assembles it, however often, gets the same bytes.
 
-use std::collections::{BTreeMap, HashMap};
+mod arrange;
+
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -9,75 +11,20 @@ use stoq_api::ledger::{Completeness, FrozenScan, Kept};
 use stoq_api::response::{EngineInfo, PayloadResults, PluginsRun, RunInfo};
 use stoq_api::task::ScanHead;
 use stoq_api::{
-    Edge, ErrorEntry, Fault, FaultKind, Finding, FindingKind, Json, Named, NotRun, Outcome, PackedMeta, PayloadId,
-    PayloadMeta, Response, Run, ScanId, Sha256, Task,
+    ErrorEntry, Fault, FaultKind, Finding, FindingKind, Json, Named, NotRun, Outcome, PayloadId, PayloadMeta, Response,
+    Run, Sha256, Task,
 };
+
+use self::arrange::{Arranged, Place};
 
 /// What a payload takes in a response beside its outcome's text, at a guess: ids, metadata, names of plugins.
 const PLACE_BYTES: usize = 512;
-/// Names of one payload that are listed.
-const MAX_NAMES: usize = 100;
-
-/// Where a payload stands in the response. There may be very many, so they hold no more than they have to.
-struct Place {
-    id: PayloadId,
-    depth: u16,
-    meta: Meta,
-    size: u64,
-    sha256: Option<Sha256>,
-    /// None for a root.
-    arrival: Option<Arrival>,
-    /// Once something has arrived for the second time.
-    more: Option<Box<More>>,
-}
-
-/// What few payloads have.
-#[derive(Default)]
-struct More {
-    arrivals: Vec<Arrival>,
-    names: Vec<String>,
-}
-
-impl Place {
-    fn arrivals(&self) -> impl Iterator<Item = &Arrival> {
-        self.arrival.iter().chain(self.more.iter().flat_map(|more| &more.arrivals))
-    }
-}
-
-enum Meta {
-    Whole(Box<PayloadMeta>),
-    Packed(PackedMeta),
-}
-
-impl Meta {
-    fn into_whole(self) -> PayloadMeta {
-        match self {
-            Self::Whole(meta) => *meta,
-            Self::Packed(meta) => meta.get(),
-        }
-    }
-
-    fn filename(&self) -> Option<String> {
-        match self {
-            Self::Whole(meta) => meta.filename().map(str::to_owned),
-            Self::Packed(meta) => meta.get().filename().map(str::to_owned),
-        }
-    }
-}
-
-/// One way in which a payload was extracted.
-#[derive(PartialEq)]
-struct Arrival {
-    from: PayloadId,
-    /// The plugin, by its place in a list of names.
-    by: u32,
-}
 
 /// A frozen scan on its way to a response, one payload at a time.
 pub struct Assembly {
-    outcomes: Outcomes,
-    places: std::vec::IntoIter<Place>,
-    plugins: Vec<String>,
+    arranged: Arranged,
+    /// How many payloads were handed out.
+    done: usize,
     /// Everything but the payloads.
     frame: Response,
     /// About how long the JSON will be.
@@ -91,11 +38,8 @@ impl Assembly {
     /// An outcome cannot be read.
     pub fn new(scan: FrozenScan, engine: &Arc<EngineInfo>) -> Result<Self, Fault> {
         let texts: u64 = scan.outcomes.iter().map(Kept::text_len).sum();
-        let outcomes = Outcomes::new(scan.outcomes);
-        let mut arranged = Arranging::of(scan.scan_id, outcomes);
-        arranged.roots(&scan.head)?;
-        arranged.children()?;
-        let Arranging { outcomes, places, plugins, mut errors, .. } = arranged;
+        let mut arranged = Arranged::new(scan.scan_id, Arc::clone(&scan.head), scan.outcomes)?;
+        let mut errors = std::mem::take(&mut arranged.errors);
         errors.sort_by(|a: &ErrorEntry, b| {
             (a.payload_id, &a.plugin_name, &a.error).cmp(&(b.payload_id, &b.plugin_name, &b.error))
         });
@@ -106,7 +50,7 @@ impl Assembly {
         } else {
             // What a ledger says of completeness is worth no more than its memory: a payload that another one names, and
             // of which there is nothing, was not scanned.
-            missing = places.iter().map(|place| place.id).filter(|id| outcomes.find(id).is_none()).collect();
+            missing = arranged.lost().collect();
             if !missing.is_empty() {
                 tracing::error!(scan = %scan.scan_id, count = missing.len(), "the ledger calls a scan complete that is not");
                 findings.push(forgotten(missing.len()));
@@ -128,8 +72,8 @@ impl Assembly {
             replay_of: scan.head.replay_of,
         };
         let bytes =
-            usize::try_from(texts).unwrap_or(usize::MAX).saturating_add(places.len().saturating_mul(PLACE_BYTES));
-        Ok(Self { outcomes, places: places.into_iter(), plugins, frame, bytes })
+            usize::try_from(texts).unwrap_or(usize::MAX).saturating_add(arranged.len().saturating_mul(PLACE_BYTES));
+        Ok(Self { arranged, done: 0, frame, bytes })
     }
 
     /// The whole response in memory.
@@ -183,26 +127,33 @@ impl Iterator for Assembly {
     type Item = Result<PayloadResults, Fault>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let place = self.places.next()?;
-        let said = self.outcomes.take(&place.id).map(Said::of).transpose();
-        Some(said.map(|said| payload(place, &self.plugins, said)))
+        let (at, arranged) = (self.done, &mut self.arranged);
+        let &Place { id, depth, sha256, size, .. } = arranged.place(at)?;
+        self.done += 1;
+        let mut payload = bare(id, arranged.meta(at), sha256, size, depth);
+        (payload.extracted_from, payload.extracted_by) = arranged.extracted(at);
+        payload.names = arranged.names(at);
+        match arranged.outcome(at).map(Said::of) {
+            Some(Ok(said)) => fill(&mut payload, said),
+            Some(Err(fault)) => return Some(Err(fault)),
+            None => {
+                let detail = "nobody finished scanning this payload";
+                payload.findings.push(Finding::new(FindingKind::Missing, detail));
+            }
+        }
+        Some(Ok(payload))
     }
 }
 
 /// One payload's results before its scan is assembled, for archivers: parents and names are not known yet.
 pub(crate) fn alone(task: &Task, outcome: &Outcome) -> PayloadResults {
-    let by = task.ancestors.last().map(|ancestor| ancestor.plugin.clone());
-    let place = Place {
-        id: task.payload_id,
-        depth: task.depth,
-        meta: Meta::Whole(Box::new(task.payload_meta.clone())),
-        size: outcome.size,
-        sha256: outcome.sha256,
-        arrival: task.parent.filter(|_| by.is_some()).map(|from| Arrival { from, by: 0 }),
-        more: None,
-    };
-    let plugins: Vec<String> = by.into_iter().collect();
-    payload(place, &plugins, Some(outcome.clone().into()))
+    let mut payload = bare(task.payload_id, task.payload_meta.clone(), outcome.sha256, outcome.size, task.depth);
+    if let (Some(parent), Some(ancestor)) = (task.parent, task.ancestors.last()) {
+        payload.extracted_from.push(parent);
+        payload.extracted_by.push(ancestor.plugin.clone());
+    }
+    fill(&mut payload, outcome.clone().into());
+    payload
 }
 
 fn out_of_time(head: &ScanHead, missing: usize) -> Finding {
@@ -222,63 +173,6 @@ fn missing_error(id: PayloadId) -> ErrorEntry {
         error: "the scan ended before this payload was scanned".to_owned(),
         plugin_name: None,
         payload_id: Some(id),
-    }
-}
-
-/// Outcomes by their payloads, in the order of ids: most scans have one, and some very many, for which this is the
-/// smallest way to keep them.
-struct Outcomes(Vec<(PayloadId, Option<Kept>)>);
-
-impl Outcomes {
-    fn new(all: Vec<Kept>) -> Self {
-        let mut all: Vec<_> = all.into_iter().map(|kept| (kept.payload_id(), Some(kept))).collect();
-        all.sort_unstable_by_key(|(id, _)| *id);
-        Self(all)
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn find(&self, id: &PayloadId) -> Option<usize> {
-        self.0.binary_search_by_key(id, |(id, _)| *id).ok()
-    }
-
-    fn get(&mut self, id: &PayloadId) -> Option<&mut Kept> {
-        let at = self.find(id)?;
-        self.0[at].1.as_mut()
-    }
-
-    fn take(&mut self, id: &PayloadId) -> Option<Kept> {
-        let at = self.find(id)?;
-        self.0[at].1.take()
-    }
-}
-
-/// What the order of payloads depends on, of one outcome.
-#[derive(Default, Deserialize)]
-struct Lines {
-    #[serde(default)]
-    sha256: Option<Sha256>,
-    size: u64,
-    #[serde(default)]
-    edges: Vec<Edge>,
-    #[serde(default)]
-    errors: Vec<ErrorEntry>,
-}
-
-impl Lines {
-    /// Takes them out of an outcome where it is in memory: nothing looks at them again.
-    fn of(kept: &mut Kept) -> Result<Self, Fault> {
-        match kept {
-            Kept::Whole(outcome) => Ok(Self {
-                sha256: outcome.sha256,
-                size: outcome.size,
-                edges: std::mem::take(&mut outcome.edges),
-                errors: std::mem::take(&mut outcome.errors),
-            }),
-            Kept::Text { json, .. } => Kept::read_text(json),
-        }
     }
 }
 
@@ -312,159 +206,35 @@ impl From<Outcome> for Said {
     }
 }
 
-/// Payloads breadth first from the roots; children by (plugin, ordinal). A child whose content equals a root's, treated
-/// the same way, is that root.
-struct Arranging {
-    scan: ScanId,
-    outcomes: Outcomes,
-    places: Vec<Place>,
-    index: HashMap<PayloadId, usize>,
-    /// Roots by the id that a child of the same content would have.
-    folded: HashMap<PayloadId, PayloadId>,
-    /// Of the roots, in their order.
-    first: Vec<Option<Lines>>,
-    plugins: Vec<String>,
-    errors: Vec<ErrorEntry>,
-}
-
-impl Arranging {
-    fn of(scan: ScanId, outcomes: Outcomes) -> Self {
-        Self {
-            scan,
-            outcomes,
-            places: Vec::new(),
-            index: HashMap::new(),
-            folded: HashMap::new(),
-            first: Vec::new(),
-            plugins: Vec::new(),
-            errors: Vec::new(),
-        }
-    }
-
-    fn lines(&mut self, id: PayloadId) -> Result<Option<Lines>, Fault> {
-        self.outcomes.get(&id).map(Lines::of).transpose()
-    }
-
-    fn roots(&mut self, head: &ScanHead) -> Result<(), Fault> {
-        for root in &head.roots {
-            let lines = self.lines(root.id)?;
-            let sha256 = lines.as_ref().and_then(|lines| lines.sha256).or(root.sha256);
-            let meta = &root.payload_meta;
-            // Where there are no children, none can be a root.
-            let barren = self.outcomes.len() == 1 && lines.as_ref().is_some_and(|lines| lines.edges.is_empty());
-            if let (Some(sha256), false) = (sha256, barren) {
-                let twin = PayloadId::child(self.scan, &sha256, meta.should_scan, &meta.dispatch_to);
-                self.folded.entry(twin).or_insert(root.id);
-            }
-            self.index.insert(root.id, self.places.len());
-            self.places.push(Place {
-                id: root.id,
-                depth: 0,
-                meta: Meta::Whole(Box::new(meta.clone())),
-                size: lines.as_ref().map_or(root.size, |lines| lines.size),
-                sha256,
-                arrival: None,
-                more: None,
-            });
-            self.first.push(lines);
-        }
-        Ok(())
-    }
-
-    fn children(&mut self) -> Result<(), Fault> {
-        let mut at = 0;
-        // Places are visited in the order in which they were found.
-        while let Some(place) = self.places.get(at) {
-            let (parent, depth) = (place.id, place.depth.saturating_add(1));
-            let lines = match self.first.get_mut(at) {
-                Some(lines) => lines.take(),
-                None => self.lines(parent)?,
-            };
-            at += 1;
-            let Some(Lines { mut edges, errors, .. }) = lines else { continue };
-            self.errors.extend(errors);
-            edges.sort_by(|a, b| (&a.plugin, a.ordinal).cmp(&(&b.plugin, b.ordinal)));
-            edges.into_iter().for_each(|edge| self.arrive(parent, depth, edge));
-        }
-        Ok(())
-    }
-
-    /// One more way in which a payload was extracted: a parent, a plugin, perhaps a name.
-    fn arrive(&mut self, parent: PayloadId, depth: u16, edge: Edge) {
-        let arrival = Arrival { from: parent, by: self.plugin(&edge.plugin) };
-        let child = self.folded.get(&edge.child).copied().unwrap_or(edge.child);
-        let Some(at) = self.index.get(&child) else {
-            self.index.insert(child, self.places.len());
-            self.places.push(Place {
-                id: child,
-                depth,
-                meta: Meta::Packed(edge.meta),
-                size: edge.size,
-                sha256: Some(edge.sha256),
-                arrival: Some(arrival),
-                more: None,
-            });
-            return;
-        };
-        let place = &mut self.places[*at];
-        let known = place.arrivals().any(|known| *known == arrival);
-        let more = place.more.get_or_insert_default();
-        if !known {
-            more.arrivals.push(arrival);
-        }
-        if more.names.is_empty() {
-            more.names.extend(place.meta.filename());
-        }
-        if let Some(name) = edge.meta.get().filename()
-            && more.names.len() < MAX_NAMES
-            && !more.names.iter().any(|n| n == name)
-        {
-            more.names.push(name.to_owned());
-        }
-    }
-
-    /// The number that stands for a plugin's name.
-    fn plugin(&mut self, name: &str) -> u32 {
-        // There are few, and the last one comes again most of the time.
-        let at = self.plugins.iter().rposition(|known| known == name).unwrap_or_else(|| {
-            self.plugins.push(name.to_owned());
-            self.plugins.len() - 1
-        });
-        u32::try_from(at).unwrap_or(u32::MAX)
-    }
-}
-
-fn payload(place: Place, plugins: &[String], said: Option<Said>) -> PayloadResults {
-    let by = |arrival: &Arrival| plugins.get(arrival.by as usize).cloned().unwrap_or_default();
-    let (extracted_from, extracted_by) = place.arrivals().map(|arrival| (arrival.from, by(arrival))).unzip();
-    let mut result = PayloadResults {
-        size: place.size,
-        payload_id: place.id,
-        payload_meta: place.meta.into_whole(),
+/// A payload of which nothing is told yet.
+fn bare(
+    payload_id: PayloadId,
+    payload_meta: PayloadMeta,
+    sha256: Option<Sha256>,
+    size: u64,
+    depth: u16,
+) -> PayloadResults {
+    PayloadResults {
+        size,
+        payload_id,
+        payload_meta,
         plugins_run: PluginsRun::default(),
-        extracted_from,
-        extracted_by,
+        extracted_from: Vec::new(),
+        extracted_by: Vec::new(),
         workers: Named::default(),
         archivers: Named::default(),
-        sha256: place.sha256,
-        depth: place.depth,
-        names: place.more.map(|more| more.names).filter(|names| names.len() > 1).unwrap_or_default(),
+        sha256,
+        depth,
+        names: Vec::new(),
         runs: Vec::new(),
         not_run: Vec::new(),
         findings: Vec::new(),
-    };
-    match said {
-        None => result.findings.push(Finding::new(FindingKind::Missing, "nobody finished scanning this payload")),
-        Some(said) => {
-            result.payload_meta.should_archive &= said.should_archive;
-            fill(&mut result, said);
-        }
     }
-    result
 }
 
 fn fill(result: &mut PayloadResults, said: Said) {
-    let Said { mut runs, mut not_run, archivers, findings, .. } = said;
+    let Said { should_archive, mut runs, mut not_run, archivers, findings } = said;
+    result.payload_meta.should_archive &= should_archive;
     runs.sort_by(|a, b| (a.round, &a.plugin).cmp(&(b.round, &b.plugin)));
     for Run { plugin, round, why, status, micros, result: json } in runs {
         result.plugins_run.workers.push(plugin.clone());

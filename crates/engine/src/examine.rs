@@ -5,6 +5,7 @@ pub(crate) mod report;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use stoq_api::outcome::Edge;
 use stoq_api::scanner::Remaining;
@@ -263,8 +264,8 @@ pub fn given_up(task: &Task, attempts: u32) -> Outcome {
 }
 
 /// An edge to a child as it was received.
-pub(crate) fn edge(task: &Task, plugin: &str, ordinal: u32, meta: PackedMeta, sha256: Sha256, size: u64) -> Edge {
+pub(crate) fn edge(task: &Task, plugin: Arc<str>, ordinal: u32, meta: PackedMeta, sha256: Sha256, size: u64) -> Edge {
     let PayloadMeta { should_scan, dispatch_to, .. } = meta.get();
     let child = PayloadId::child(task.scan_id, &sha256, should_scan, &dispatch_to);
-    Edge { child, plugin: plugin.to_owned(), ordinal, sha256, size, meta }
+    Edge { child, plugin, ordinal, sha256, size, meta }
 }

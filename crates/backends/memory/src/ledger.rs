@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use indexmap::IndexMap;
 use parking_lot::Mutex;
 use stoq_api::ledger::{
     ATTEMPTS_KEPT, Admission, Admitted, ChildRecord, Claim, Completeness, FINISH_LEASE, FrozenScan, Kept, Ledger,
@@ -41,9 +42,10 @@ struct Scan {
     head: Arc<ScanHead>,
     /// When its time is over.
     due: Timestamp,
-    payloads: HashMap<PayloadId, Entry>,
+    /// There may be very many, so they name each other by their places.
+    payloads: IndexMap<PayloadId, Entry>,
     /// By parent, in the order of their admission.
-    children: HashMap<PayloadId, Vec<PayloadId>>,
+    children: HashMap<Place, Vec<Place>>,
     /// Bytes of outcomes in memory.
     bytes: usize,
     spool: Option<Spool>,
@@ -55,8 +57,11 @@ struct Scan {
     frozen: Option<Frozen>,
 }
 
+/// A payload's place among those of its scan; budgets keep a scan from having more.
+type Place = u32;
+
 struct Entry {
-    admitted_by: Option<PayloadId>,
+    admitted_by: Option<Place>,
     /// As JSON.
     outcome: Option<Content>,
 }
@@ -131,7 +136,7 @@ impl Scan {
         let mut scan = Self {
             head: Arc::new(head.clone()),
             due: now.after(head.budgets.deadline()),
-            payloads: HashMap::new(),
+            payloads: IndexMap::new(),
             children: HashMap::new(),
             bytes: 0,
             spool: None,
@@ -148,18 +153,23 @@ impl Scan {
         scan
     }
 
-    fn make_outstanding(&mut self, id: PayloadId, admitted_by: Option<PayloadId>) {
-        self.payloads.entry(id).or_insert_with(|| {
-            self.outstanding += 1;
-            if let Some(parent) = admitted_by {
-                self.children.entry(parent).or_default().push(id);
-            }
-            Entry { admitted_by, outcome: None }
-        });
+    /// Says where the payload stands.
+    fn make_outstanding(&mut self, id: PayloadId, admitted_by: Option<Place>) -> usize {
+        let entry = match self.payloads.entry(id) {
+            indexmap::map::Entry::Occupied(known) => return known.index(),
+            indexmap::map::Entry::Vacant(entry) => entry,
+        };
+        let place = entry.index();
+        entry.insert(Entry { admitted_by, outcome: None });
+        self.outstanding += 1;
+        if let Some(parent) = admitted_by {
+            self.children.entry(parent).or_default().push(narrow(place));
+        }
+        place
     }
 
     fn admit_all(&mut self, parent: PayloadId, children: &[ChildRecord], now: Timestamp) -> Vec<Admission> {
-        self.make_outstanding(parent, None);
+        let parent = narrow(self.make_outstanding(parent, None));
         let admissions: Vec<_> = children.iter().map(|child| self.admit(parent, child)).collect();
         if admissions.contains(&Admission::New) {
             self.due = self.due.max(now.after(self.head.budgets.deadline()));
@@ -167,7 +177,7 @@ impl Scan {
         admissions
     }
 
-    fn admit(&mut self, parent: PayloadId, child: &ChildRecord) -> Admission {
+    fn admit(&mut self, parent: Place, child: &ChildRecord) -> Admission {
         match self.payloads.get(&child.id) {
             Some(entry) if entry.outcome.is_some() => return Admission::Settled,
             Some(entry) => return Admission::Known { own: entry.admitted_by == Some(parent) },
@@ -192,20 +202,22 @@ impl Scan {
         let id = outcome.payload_id;
         if self.payloads.get(&id).is_none_or(|entry| entry.outcome.is_none()) {
             let kept = self.keep(outcome, overflow)?;
-            self.make_outstanding(id, None);
-            if let Some(entry) = self.payloads.get_mut(&id) {
-                entry.outcome = Some(kept);
-                self.outstanding -= 1;
-            }
+            let place = self.make_outstanding(id, None);
+            self.payloads[place].outcome = Some(kept);
+            self.outstanding -= 1;
         }
-        children.iter().for_each(|child| self.make_outstanding(*child, Some(id)));
+        let parent = narrow(self.make_outstanding(id, None));
+        for child in children {
+            self.make_outstanding(*child, Some(parent));
+        }
         if self.outstanding == 0 {
             self.frozen = Some(Frozen { completeness: Completeness::Complete, lease_until: now.after(FINISH_LEASE) });
             return Ok(Settled::Frozen);
         }
-        let children = self.children.get(&id).map_or(&[][..], Vec::as_slice);
-        let unsettled = children.iter().filter(|c| self.payloads.get(c).is_some_and(|e| e.outcome.is_none()));
-        Ok(Settled::Open { unsettled: unsettled.copied().collect() })
+        let children = self.children.get(&parent).map_or(&[][..], Vec::as_slice);
+        let known = children.iter().filter_map(|child| self.payloads.get_index(*child as usize));
+        let unsettled = known.filter(|(_, entry)| entry.outcome.is_none()).map(|(id, _)| *id);
+        Ok(Settled::Open { unsettled: unsettled.collect() })
     }
 
     /// An outcome in memory or, where a scan has too many of them, in a file that goes with the scan.
@@ -238,17 +250,16 @@ impl Scan {
 
     fn view(&self, scan_id: ScanId, completeness: Completeness) -> FrozenScan {
         let missing = self.payloads.iter().filter(|(_, e)| e.outcome.is_none()).map(|(id, _)| *id);
-        let outcomes = self.payloads.iter().filter_map(|(id, entry)| {
+        let mut outcomes = Vec::with_capacity(self.payloads.len() - self.outstanding);
+        outcomes.extend(self.payloads.iter().filter_map(|(id, entry)| {
             entry.outcome.as_ref().map(|json| Kept::Text { payload_id: *id, json: json.clone() })
-        });
-        FrozenScan {
-            scan_id,
-            head: Arc::clone(&self.head),
-            completeness,
-            outcomes: outcomes.collect(),
-            missing: missing.collect(),
-        }
+        }));
+        FrozenScan { scan_id, head: Arc::clone(&self.head), completeness, outcomes, missing: missing.collect() }
     }
+}
+
+fn narrow(place: usize) -> Place {
+    Place::try_from(place).unwrap_or(Place::MAX)
 }
 
 fn unwritable(error: impl std::error::Error + Send + Sync + 'static) -> Fault {

@@ -108,7 +108,7 @@ async fn an_outcome_with_many_children_comes_back_from_its_file() {
         .map(|n| {
             let child = child(scan, &n.to_string(), n);
             let meta = PackedMeta::from(&PayloadMeta::with("filename", format!("member {n}")));
-            let (plugin, ordinal) = ("decompress".to_owned(), u32::try_from(n).unwrap());
+            let (plugin, ordinal) = ("decompress".into(), u32::try_from(n).unwrap());
             Edge { child: child.id, plugin, ordinal, sha256: child.sha256, size: child.size, meta }
         })
         .collect();

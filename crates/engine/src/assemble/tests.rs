@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 use stoq_api::task::ScanHead;
-use stoq_api::{Budgets, Location, RequestMeta, RootRef, Run, RunStatus, ScanId, Timestamp};
+use stoq_api::{Budgets, Edge, Location, PackedMeta, RequestMeta, RootRef, Run, RunStatus, ScanId, Timestamp};
 
 use super::*;
 
@@ -161,7 +161,84 @@ fn splitting_and_reconstructing() {
     assert_eq!(sizes, [4, 1, 2, 1]);
 }
 
+/// What is said of one payload that depends on others: its id, depth and name, and its parents, plugins and names.
+type Said = (PayloadId, u16, String, Vec<(PayloadId, String)>, Vec<String>);
+
+/// The same as [`Assembly`] says it, from everything at once and one step at a time.
+fn model(roots: &[RootRef], outcomes: &[Outcome]) -> Vec<Said> {
+    let outcome = |id: PayloadId| outcomes.iter().find(|outcome| outcome.payload_id == id);
+    let twin = |root: &RootRef| Some(PayloadId::child(scan_id(), &outcome(root.id)?.sha256?, true, &[]));
+    let filename = |meta: PayloadMeta| meta.filename().unwrap_or_default().to_owned();
+    let mut said: Vec<Said> =
+        roots.iter().map(|r| (r.id, 0, filename(r.payload_meta.clone()), Vec::new(), Vec::new())).collect();
+    let mut at = 0;
+    while at < said.len() {
+        let (parent, depth) = (said[at].0, said[at].1);
+        at += 1;
+        let mut edges = outcome(parent).map(|outcome| outcome.edges.clone()).unwrap_or_default();
+        edges.sort_by_key(|edge| (edge.plugin.to_string(), edge.ordinal));
+        for edge in edges {
+            let child = roots.iter().find(|root| twin(root) == Some(edge.child)).map_or(edge.child, |root| root.id);
+            let (way, name) = ((parent, edge.plugin.to_string()), filename(edge.meta.get()));
+            let Some((_, _, first, ways, names)) = said.iter_mut().find(|known| known.0 == child) else {
+                said.push((child, depth + 1, name, vec![way], Vec::new()));
+                continue;
+            };
+            if !ways.contains(&way) {
+                ways.push(way);
+            }
+            if names.is_empty() {
+                names.push(first.clone());
+            }
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    said.iter_mut().filter(|said| said.4.len() == 1).for_each(|said| said.4.clear());
+    said
+}
+
 proptest! {
+    #[test]
+    fn any_scan_is_arranged_as_by_the_model(
+        // Of each payload its edges, by content, plugin and place among that plugin's; the first two are roots.
+        nodes in prop::collection::vec(prop::collection::vec((0_u8..8, 0_usize..3, 0_u32..4), 0..6), 8),
+        count in 1_usize..3,
+        lost in prop::collection::vec(prop::bool::weighted(0.1), 10),
+        as_text: bool,
+    ) {
+        let content = |n: usize| vec![n as u8];
+        let RootRef { location, payload_meta, .. } = frozen(vec![], vec![]).head.roots[0].clone();
+        let roots: Vec<RootRef> = (0..count).map(|n| RootRef {
+            id: PayloadId::root(scan_id(), n as u32),
+            sha256: None,
+            size: 1,
+            location: location.clone(),
+            payload_meta: payload_meta.clone(),
+        }).collect();
+        let edges = |n: usize| nodes[n].iter().map(|(to, plugin, ordinal)| {
+            edge(&content(usize::from(*to)), ["zip", "carve", "ole"][*plugin], *ordinal)
+        }).collect::<Vec<_>>();
+        let all = (0..count).map(|n| outcome(roots[n].id, Sha256::of(&content(n)), edges(n)))
+            .chain((0..8).map(|n| outcome(child_id(&content(n)), Sha256::of(&content(n)), edges(n))));
+        let outcomes: Vec<Outcome> = all.zip(&lost).filter(|(_, lost)| !**lost).map(|(outcome, _)| outcome).collect();
+        let expected = model(&roots, &outcomes);
+        let mut scan = frozen(outcomes, vec![]);
+        scan.head = Arc::new(ScanHead { roots, ..(*scan.head).clone() });
+        if as_text {
+            let text = |kept: Kept| Kept::of_text(serde_json::to_vec(&kept.into_outcome()?).unwrap().into());
+            scan.outcomes = scan.outcomes.into_iter().map(text).collect::<Result<_, _>>().unwrap();
+        }
+        let response = Assembly::new(scan, &Arc::default()).unwrap().response().unwrap();
+        let said: Vec<Said> = response.results.into_iter().map(|result| {
+            let name = result.payload_meta.filename().unwrap_or_default().to_owned();
+            let ways = result.extracted_from.into_iter().zip(result.extracted_by).collect();
+            (result.payload_id, result.depth, name, ways, result.names)
+        }).collect();
+        prop_assert_eq!(said, expected);
+    }
+
     #[test]
     fn the_order_of_outcomes_changes_nothing(order in Just((0..5).collect::<Vec<usize>>()).prop_shuffle()) {
         let outcomes = tree();

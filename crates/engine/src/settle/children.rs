@@ -1,6 +1,6 @@
 //! Children on their way out: admitted within the budgets, large ones stored, their tasks published.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use stoq_api::ledger::{Admission as Verdict, Admitted, ChildRecord, MAX_ADMIT};
@@ -31,17 +31,17 @@ pub(super) struct Children<'a> {
     line: Line,
     /// In the order of the outcome's edges; once they are admitted, without those that a budget refused.
     order: Vec<PayloadId>,
-    /// What is not published yet.
-    waiting: HashMap<PayloadId, Child>,
+    /// The same children, as long as they are not published.
+    waiting: Vec<Option<Child>>,
     inline_left: u64,
 }
 
 /// A child without task.
 struct Child {
-    /// Its first edge's place in the outcome.
-    edge: usize,
-    content: Content,
+    /// Its first edge's place in the outcome; no payload has so many.
+    edge: u32,
     way: Way,
+    content: Content,
 }
 
 /// How a child's bytes travel. There may be very many children, so this is no [`Location`].
@@ -66,38 +66,34 @@ impl<'a> Children<'a> {
             know_root(task, outcome);
             keep_root(around, task).await?;
         }
-        let mut children = Children {
+        let mut order = Vec::with_capacity(contents.len());
+        let mut waiting = Vec::with_capacity(contents.len());
+        let mut seen: HashSet<PayloadId> = twins_of_roots(task);
+        for ((edge, child), content) in (0..).zip(&outcome.edges).map(|(n, edge)| (n, edge.child)).zip(contents) {
+            if seen.insert(child) {
+                order.push(child);
+                waiting.push(Some(Child { edge, way: Way::Undecided, content }));
+            }
+        }
+        Ok(Children {
             around,
             parent: Task { inline: bytes::Bytes::new(), ..task.clone() },
             line: Line::to(task, outcome, hints),
-            order: Vec::new(),
-            waiting: HashMap::new(),
+            order,
+            waiting,
             inline_left: around.settings.inline_total,
-        };
-        let twins = twins_of_roots(task);
-        for ((place, edge), content) in outcome.edges.iter().enumerate().zip(contents) {
-            if twins.contains(&edge.child) || children.waiting.contains_key(&edge.child) {
-                continue;
-            }
-            children.order.push(edge.child);
-            children.waiting.insert(edge.child, Child { edge: place, content, way: Way::Undecided });
-        }
-        Ok(children)
+        })
     }
 
     /// Admits all children and publishes the tasks of those that are this payload's to publish. Children that a budget
     /// refuses are taken out of the outcome, with a finding.
     pub(super) async fn admit_and_publish(&mut self, outcome: &mut Outcome, first: bool) -> Result<Admission, Fault> {
-        let order = std::mem::take(&mut self.order);
         let mut refused = BTreeMap::new();
-        let mut rest = order.as_slice();
-        while !rest.is_empty() {
-            let (chunk, later) = rest.split_at(self.together(rest));
-            rest = later;
-            let mut ready = Vec::with_capacity(chunk.len());
-            for id in chunk {
-                ready.extend(self.task(id, outcome).await?);
-            }
+        let mut done = 0;
+        while done < self.order.len() {
+            let chunk = done..done + self.together(done..self.order.len());
+            done = chunk.end;
+            let ready = self.tasks(chunk, outcome).await?;
             let verdicts = match self.admit(&ready).await? {
                 Admitted::Open(verdicts) => verdicts,
                 Admitted::Unknown => return Ok(Admission::Unknown),
@@ -105,11 +101,11 @@ impl<'a> Children<'a> {
                 Admitted::Closed => return Ok(Admission::Closed),
             };
             let mut publish = Vec::with_capacity(ready.len());
-            for (task, verdict) in ready.into_iter().zip(verdicts) {
+            for ((place, task), verdict) in ready.into_iter().zip(verdicts) {
                 match verdict {
-                    Verdict::New => publish.push(task),
+                    Verdict::New => publish.push((place, task)),
                     // This parent admitted it in an earlier attempt, which may have died before publishing.
-                    Verdict::Known { own: true } if !first => publish.push(task),
+                    Verdict::Known { own: true } if !first => publish.push((place, task)),
                     Verdict::Known { .. } | Verdict::Settled => {}
                     Verdict::Refused(kind) => {
                         refused.insert(task.payload_id, kind);
@@ -118,11 +114,14 @@ impl<'a> Children<'a> {
             }
             self.publish(publish).await?;
         }
+        if refused.is_empty() {
+            return Ok(Admission::Open);
+        }
         let kinds: BTreeSet<_> = refused.values().copied().collect();
         outcome.findings.extend(kinds.into_iter().map(|kind| budget_finding(kind, &self.parent)));
         outcome.edges.retain(|edge| !refused.contains_key(&edge.child));
-        self.order = order;
-        self.order.retain(|child| !refused.contains_key(child));
+        let all = std::mem::take(&mut self.order).into_iter().zip(std::mem::take(&mut self.waiting));
+        (self.order, self.waiting) = all.filter(|(child, _)| !refused.contains_key(child)).unzip();
         Ok(Admission::Open)
     }
 
@@ -133,34 +132,40 @@ impl<'a> Children<'a> {
 
     /// Publishes children that the ledger says are outstanding and that this attempt has not published.
     pub(super) async fn publish_missing(&mut self, outcome: &Outcome, unsettled: &[PayloadId]) -> Result<(), Fault> {
-        let mut rest = unsettled;
+        if self.waiting.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let unsettled: HashSet<&PayloadId> = unsettled.iter().collect();
+        let waiting = (0..).zip(&self.order).zip(&self.waiting).filter(|(_, child)| child.is_some());
+        let missing = waiting.filter(|((_, id), _)| unsettled.contains(id)).map(|((place, _), _)| place);
+        let missing: Vec<usize> = missing.collect();
+        let mut rest = missing.as_slice();
         while !rest.is_empty() {
-            let (chunk, later) = rest.split_at(self.together(rest));
+            let (chunk, later) = rest.split_at(self.together(rest.iter().copied()));
             rest = later;
-            let mut missing = Vec::new();
-            for id in chunk {
-                missing.extend(self.task(id, outcome).await?);
-            }
-            self.publish(missing).await?;
+            let tasks = self.tasks(chunk.iter().copied(), outcome).await?;
+            self.publish(tasks).await?;
         }
         Ok(())
     }
 
-    /// How many of `ids`, from the first on, are dealt with together: their bytes are in memory meanwhile.
-    fn together(&self, ids: &[PayloadId]) -> usize {
+    /// How many of the children at `places`, from the first on, are dealt with together: their bytes are in memory
+    /// meanwhile.
+    fn together(&self, places: impl Iterator<Item = usize>) -> usize {
         let mut bytes = 0_u64;
-        let fits = |id: &&PayloadId| {
+        let fits = |place: &usize| {
             let first = bytes == 0;
-            bytes = bytes.saturating_add(self.waiting.get(*id).map_or(0, |child| child.content.len()));
+            let child = self.waiting.get(*place).and_then(Option::as_ref);
+            bytes = bytes.saturating_add(child.map_or(0, |child| child.content.len()));
             first || bytes <= CHUNK_BYTES
         };
-        ids.iter().take(MAX_ADMIT).take_while(fits).count()
+        places.take(MAX_ADMIT).take_while(fits).count()
     }
 
-    async fn admit(&self, tasks: &[Task]) -> Result<Admitted, Fault> {
+    async fn admit(&self, tasks: &[(usize, Task)]) -> Result<Admitted, Fault> {
         let records: Vec<ChildRecord> = tasks
             .iter()
-            .filter_map(|task| {
+            .filter_map(|(_, task)| {
                 Some(ChildRecord { id: task.payload_id, sha256: task.sha256?, size: task.size, depth: task.depth })
             })
             .collect();
@@ -174,13 +179,28 @@ impl<'a> Children<'a> {
             .await
     }
 
+    /// The tasks of those children at `places` that are not published yet, each with its place.
+    async fn tasks(
+        &mut self,
+        places: impl Iterator<Item = usize>,
+        outcome: &Outcome,
+    ) -> Result<Vec<(usize, Task)>, Fault> {
+        let mut tasks = Vec::with_capacity(places.size_hint().0);
+        for place in places {
+            tasks.extend(self.task(place, outcome).await?.map(|task| (place, task)));
+        }
+        Ok(tasks)
+    }
+
     /// The task of a child that is not published yet. Decides where its bytes travel: in the task while they are few, else
     /// in the store.
-    async fn task(&mut self, id: &PayloadId, outcome: &Outcome) -> Result<Option<Task>, Fault> {
-        let Some(child) = self.waiting.get_mut(id) else { return Ok(None) };
+    async fn task(&mut self, place: usize, outcome: &Outcome) -> Result<Option<Task>, Fault> {
+        let (Some(id), Some(Some(child))) = (self.order.get(place).copied(), self.waiting.get_mut(place)) else {
+            return Ok(None);
+        };
         // Edges that a budget refused are gone by the time when missing children are published.
-        let edge = outcome.edges.get(child.edge).filter(|edge| edge.child == *id);
-        let Some(edge) = edge.or_else(|| outcome.edges.iter().find(|edge| edge.child == *id)) else { return Ok(None) };
+        let edge = outcome.edges.get(child.edge as usize).filter(|edge| edge.child == id);
+        let Some(edge) = edge.or_else(|| outcome.edges.iter().find(|edge| edge.child == id)) else { return Ok(None) };
         let (parent, size) = (&self.parent, child.content.len());
         let key = StoreKey { day: parent.scan.first_seen.day(), sha256: edge.sha256 };
         if let Way::Undecided = child.way {
@@ -205,7 +225,7 @@ impl<'a> Children<'a> {
         };
         Ok(Some(Task {
             scan_id: parent.scan_id,
-            payload_id: *id,
+            payload_id: id,
             scan: Arc::clone(&parent.scan),
             parent: Some(parent.payload_id),
             ancestors: self.line.through(&edge.plugin),
@@ -218,16 +238,16 @@ impl<'a> Children<'a> {
         }))
     }
 
-    async fn publish(&mut self, tasks: Vec<Task>) -> Result<(), Fault> {
+    async fn publish(&mut self, tasks: Vec<(usize, Task)>) -> Result<(), Fault> {
         if tasks.is_empty() {
             return Ok(());
         }
-        let ids: Vec<PayloadId> = tasks.iter().map(|task| task.payload_id).collect();
+        let (places, tasks): (Vec<usize>, Vec<Task>) = tasks.into_iter().unzip();
         let parcels = lanes::pack(tasks);
         let lane = &self.around.lanes.of(self.parent.scan.tenant.as_deref()).children;
         self.around.patiently("publish children", || lane.publish_parcels(parcels.clone())).await?;
-        for id in ids {
-            self.waiting.remove(&id);
+        for place in places {
+            self.waiting[place] = None;
         }
         Ok(())
     }
@@ -261,7 +281,7 @@ async fn keep_root(around: &Surroundings, task: &mut Task) -> Result<(), Fault> 
 }
 
 /// Ids that children equal to a root would have: such a child is that root, at assembly.
-fn twins_of_roots(task: &Task) -> BTreeSet<PayloadId> {
+fn twins_of_roots(task: &Task) -> HashSet<PayloadId> {
     let twin = |root: &stoq_api::RootRef| {
         let meta = &root.payload_meta;
         root.sha256.map(|sha256| PayloadId::child(task.scan_id, &sha256, meta.should_scan, &meta.dispatch_to))
