@@ -36,6 +36,10 @@ const IN_MEMORY: usize = 2 << 20;
 /// Payloads whose response is assembled without handing it to another thread.
 const ASSEMBLED_AT_ONCE: usize = 32;
 
+/// After a payload with so many children, or a scan of so many payloads, what they held is given back to the system: it was
+/// in many small pieces, of which the allocator by itself keeps most.
+const TRIMMED: usize = 2_000;
+
 /// Traces named in one message: with more its header would be longer than some brokers take.
 const MAX_TRACED: usize = 16;
 
@@ -96,7 +100,16 @@ pub async fn settle(around: &Surroundings, mut task: Task, examined: Examined, f
         }
     };
     match settled {
-        Settled::Open { unsettled } => offspring.publish_missing(&outcome, &unsettled).await,
+        Settled::Open { unsettled } => {
+            offspring.publish_missing(&outcome, &unsettled).await?;
+            let many = outcome.edges.len() >= TRIMMED;
+            drop((offspring, outcome, unsettled));
+            if many {
+                // Whether it was done makes no difference to the payload.
+                tokio::task::spawn_blocking(stoq_jail::trim_memory).await.ok();
+            }
+            Ok(())
+        }
         Settled::Frozen => finish(around, task.scan_id).await,
         Settled::Closed => Ok(()),
         Settled::Unknown => make_anew(around, &task).await,
@@ -189,7 +202,15 @@ async fn beside<T: Send + 'static>(
         return work(Assembly::new(frozen, &around.engine)?);
     }
     let engine = Arc::clone(&around.engine);
-    let assembled = tokio::task::spawn_blocking(move || work(Assembly::new(frozen, &engine)?)).await;
+    let many = frozen.outcomes.len() >= TRIMMED;
+    let assemble = move || {
+        let done = work(Assembly::new(frozen, &engine)?);
+        if many {
+            stoq_jail::trim_memory();
+        }
+        done
+    };
+    let assembled = tokio::task::spawn_blocking(assemble).await;
     assembled.map_err(|e| Fault::because(FaultKind::Unavailable, "assembling a response stopped", e))?
 }
 

@@ -56,5 +56,5 @@ pub use pool::{MAX_DEATHS, Pool, PoolConfig};
 pub use protocol::{MAX_EXCLUDED, MAX_HEADER, MAX_INLINE, MAX_ITEMS, MAX_META, MAX_META_TOTAL};
 pub use sandbox::{Applied, Mode};
 pub use server::{MAX_CONFIG, enter_if_asked};
-pub use sys::give_memory_back;
+pub use sys::{give_memory_back, trim_memory};
 pub use work::{Hello, Item, Wire, Workload};
