@@ -17,15 +17,15 @@ use crate::json::{Json, Named};
 use crate::outcome::{ErrorEntry, NotRun, RunStatus};
 use crate::payload::{PayloadMeta, RequestMeta};
 
-/// A finished scan.
+/// A finished scan. Whoever only writes it may have its errors in any form that is written the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Response {
+pub struct Response<E = Vec<ErrorEntry>> {
     /// Payloads: roots first, then breadth first.
     pub results: Vec<PayloadResults>,
     /// The request's metadata.
     pub request_meta: RequestMeta,
     /// Errors of all payloads, by (payload, plugin, text).
-    pub errors: Vec<ErrorEntry>,
+    pub errors: E,
     /// When the reference was first seen: ISO 8601, UTC, microseconds, no zone.
     pub time: String,
     /// What decorators added, by decorator.

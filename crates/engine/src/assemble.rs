@@ -1,9 +1,10 @@
 //! A frozen scan becomes a response. Pure: whoever assembles it, however often, gets the same bytes.
 
 mod arrange;
+mod errors;
 
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -16,6 +17,7 @@ use stoq_api::{
 };
 
 use self::arrange::{Arranged, Place};
+use self::errors::Errors;
 
 /// What a payload takes in a response beside its outcome's text, at a guess: ids, metadata, names of plugins.
 const PLACE_BYTES: usize = 512;
@@ -26,7 +28,7 @@ pub struct Assembly {
     /// How many payloads were handed out.
     done: usize,
     /// Everything but the payloads.
-    frame: Response,
+    frame: Response<Errors>,
     /// About how long the JSON will be.
     bytes: usize,
 }
@@ -40,9 +42,7 @@ impl Assembly {
         let texts: u64 = scan.outcomes.iter().map(Kept::text_len).sum();
         let mut arranged = Arranged::new(scan.scan_id, Arc::clone(&scan.head), scan.outcomes)?;
         let mut errors = std::mem::take(&mut arranged.errors);
-        errors.sort_by(|a: &ErrorEntry, b| {
-            (a.payload_id, &a.plugin_name, &a.error).cmp(&(b.payload_id, &b.plugin_name, &b.error))
-        });
+        errors.sort();
         let mut findings = Vec::new();
         let mut missing = scan.missing;
         if scan.completeness == Completeness::Partial {
@@ -57,7 +57,7 @@ impl Assembly {
             }
         }
         let complete = scan.completeness == Completeness::Complete && missing.is_empty();
-        errors.extend(missing.iter().map(|id| missing_error(*id)).collect::<std::collections::BTreeSet<_>>());
+        errors.extend(missing.iter().copied().collect::<BTreeSet<_>>().into_iter().map(missing_error));
         let frame = Response {
             results: Vec::new(),
             time: scan.head.first_seen.iso(),
@@ -82,7 +82,33 @@ impl Assembly {
     /// An outcome cannot be read.
     pub fn response(mut self) -> Result<Response, Fault> {
         let results = self.by_ref().collect::<Result<_, _>>()?;
-        Ok(Response { results, ..self.frame })
+        let Response {
+            request_meta,
+            errors,
+            time,
+            decorators,
+            scan_id,
+            complete,
+            findings,
+            engine,
+            tenant,
+            replay_of,
+            ..
+        } = self.frame;
+        let errors = errors.iter().collect();
+        Ok(Response {
+            results,
+            request_meta,
+            errors,
+            time,
+            decorators,
+            scan_id,
+            complete,
+            findings,
+            engine,
+            tenant,
+            replay_of,
+        })
     }
 
     /// About how many bytes [`Assembly::write`] writes: more rather than less, so that a large response need not be moved
@@ -106,12 +132,30 @@ impl Assembly {
             serde_json::to_writer(&mut *out, &payload?).map_err(unwritable)?;
             separator = ",";
         }
-        let frame = serde_json::to_vec(&self.frame).map_err(unwritable)?;
-        out.write_all(frame.strip_prefix(HEAD.as_bytes()).unwrap_or_default()).map_err(unwritten)
+        serde_json::to_writer(Behind { out, skip: HEAD.len() }, &self.frame).map_err(unwritable)
     }
 }
 
-pub(crate) fn unwritten(error: std::io::Error) -> Fault {
+/// Writes all but the first bytes.
+struct Behind<W> {
+    out: W,
+    skip: usize,
+}
+
+impl<W: Write> Write for Behind<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let skipped = self.skip.min(bytes.len());
+        self.skip -= skipped;
+        self.out.write_all(&bytes[skipped..])?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+pub(crate) fn unwritten(error: io::Error) -> Fault {
     Fault::because(FaultKind::Unavailable, "a response cannot be written", error)
 }
 

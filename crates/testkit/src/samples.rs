@@ -72,7 +72,7 @@ pub fn response(scan: ScanId, text: &str) -> Vec<u8> {
         not_run: Vec::new(),
         findings: Vec::new(),
     };
-    let response = Response {
+    let response: Response = Response {
         results: vec![payload(root, 0, Vec::new()), payload(child, 1, vec![root])],
         request_meta: RequestMeta { source: Some("suite".to_owned()), ..RequestMeta::default() },
         errors: Vec::new(),

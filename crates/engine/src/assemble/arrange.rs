@@ -15,6 +15,8 @@ use stoq_api::ledger::Kept;
 use stoq_api::task::ScanHead;
 use stoq_api::{Content, Edge, ErrorEntry, Fault, PackedMeta, PayloadId, PayloadMeta, ScanId, Sha256};
 
+use super::errors::Errors;
+
 /// Names of one payload that are listed.
 const MAX_NAMES: usize = 100;
 
@@ -64,7 +66,7 @@ pub(super) struct Arranged {
     /// Roots by the id that a child of the same content would have.
     folded: HashMap<PayloadId, PayloadId>,
     plugins: Vec<String>,
-    pub(super) errors: Vec<ErrorEntry>,
+    pub(super) errors: Errors,
 }
 
 impl Arranged {
@@ -82,7 +84,7 @@ impl Arranged {
             more: HashMap::new(),
             folded: HashMap::new(),
             plugins: Vec::new(),
-            errors: Vec::new(),
+            errors: Errors::default(),
         };
         arranged.roots()?;
         arranged.children()?;
@@ -204,7 +206,7 @@ impl Arranged {
                 for Edge { child, plugin, ordinal, sha256, size, meta } in std::mem::take(&mut outcome.edges) {
                     edges.push(Line { child, plugin: Cow::Borrowed(&plugin), ordinal, sha256, size, meta });
                 }
-                self.errors.append(&mut outcome.errors);
+                self.errors.extend(std::mem::take(&mut outcome.errors));
                 Lines { sha256: outcome.sha256, size: outcome.size }
             }
             Kept::Text { json, .. } => Kept::read_text_with(json, Reading { edges, errors: &mut self.errors })?,
@@ -399,7 +401,7 @@ impl<'de> Visitor<'de> for &mut Edges<'_> {
 /// Reads of an outcome's text what the order of payloads depends on, and its errors.
 struct Reading<'a> {
     edges: Edges<'a>,
-    errors: &'a mut Vec<ErrorEntry>,
+    errors: &'a mut Errors,
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,7 @@
 //! Shows responses as they come: the connector of `stoq scan`.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -84,28 +85,41 @@ impl Show {
 
     /// Reads a response and sums it up, keeping no more of it than is shown.
     fn read(&self, json: &[u8]) -> serde_json::Result<Seen> {
-        let keep = |payload| match (self.silent, &self.style, self.schema) {
-            (true, ..) => None,
-            (_, Style::Tree(_), _) => Some(view::slim(payload)),
-            (_, Style::Json | Style::Lines, Schema::V2) => Some(payload),
+        let (lean, whole) = match (&self.style, self.schema) {
+            _ if self.silent => (false, false),
+            (Style::Tree(_), _) => (true, false),
+            (Style::Json | Style::Lines, Schema::V2) => (false, true),
             // Shown as it came.
-            (_, Style::Json | Style::Lines, Schema::V3) => None,
+            (Style::Json | Style::Lines, Schema::V3) => (false, false),
         };
         let mut sums = view::Totals::default();
-        let (mut payloads, mut name, mut matched, mut unscanned) = (0_usize, None, false, false);
-        let response = stream::read(json, |payload| {
-            payloads += 1;
-            if payloads % LET_GO_EVERY == 0 {
-                // How far it is read nobody says; what is not yet is looked up again.
+        let (mut name, mut matched, mut unscanned, mut errors) = (None, false, false, 0);
+        // How far it is read nobody says; what is not yet is looked up again.
+        let passed = Cell::new(0_usize);
+        let pass = || {
+            passed.update(|count| count + 1);
+            if passed.get().is_multiple_of(LET_GO_EVERY) {
                 memfd::let_go(json);
             }
-            sums.payload(&payload);
-            name.get_or_insert_with(|| view::name(&payload));
-            matched |= payload.has_match();
-            unscanned |= was_left_out(&payload);
-            keep(payload)
-        })?;
+        };
+        let response = stream::read(
+            json,
+            |payload| {
+                pass();
+                sums.payload(&payload);
+                name.get_or_insert_with(|| view::name(&payload));
+                matched |= payload.has_match();
+                unscanned |= was_left_out(&payload);
+                if lean { Some(view::slim(payload)) } else { whole.then_some(payload) }
+            },
+            |error| {
+                pass();
+                errors += 1;
+                (lean || whole).then_some(error)
+            },
+        )?;
         memfd::let_go(json);
+        sums.errors += errors;
         sums.scan(&response);
         unscanned |= !response.complete || response.findings.iter().any(|finding| says_unscanned(finding.kind));
         Ok(Seen { response, sums, name, matched, unscanned })
@@ -137,8 +151,8 @@ struct Seen {
 /// stoQ's indentation.
 const INDENT: usize = 4;
 
-/// A large response lies in a file. Of what is mapped of it, so much is held at a time: payloads while it is read, and bytes
-/// while it is written.
+/// A large response lies in a file. Of what is mapped of it, so much is held at a time: payloads or errors while it is read,
+/// and bytes while it is written.
 const LET_GO_EVERY: usize = 500;
 const PIECE: usize = 512 << 10;
 

@@ -39,10 +39,9 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// Adds one scan, but for its payloads.
+    /// Adds one scan, but for its payloads and errors.
     pub(crate) fn scan(&mut self, response: &Response) {
         self.scans += 1;
-        self.errors += response.errors.len() as u64;
         self.findings += response.findings.len() as u64;
         self.partial += u64::from(!response.complete);
     }

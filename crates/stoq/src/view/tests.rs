@@ -160,6 +160,7 @@ fn a_response_that_names_itself_as_its_parent_still_ends() {
 pub(super) fn sums(response: &Response) -> Totals {
     let mut sums = Totals::default();
     sums.scan(response);
+    sums.errors += response.errors.len() as u64;
     response.results.iter().for_each(|payload| sums.payload(payload));
     sums
 }
