@@ -55,9 +55,10 @@ enum Packed {
     Whole(Json),
 }
 
-/// What is looked at of metadata before it is packed. Everything but `extra_data` is small.
+/// What is looked at of metadata before it is packed. Everything but `extra_data` is small. What has more members, of a later
+/// version, is kept whole.
 #[derive(Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct Parts<'a> {
     should_archive: bool,
     should_scan: bool,
@@ -209,10 +210,12 @@ mod tests {
             let read: PackedMeta = serde_json::from_reader(text.as_bytes()).unwrap();
             assert_eq!(read, packed);
         }
-        for damaged in ["5", "null", "[]", r#"{"extra_data":[]}"#, r#"{"extra_data":null}"#, r#"{"should_scan":1}"#] {
-            let read: PackedMeta = serde_json::from_str(damaged).unwrap();
-            assert_eq!(read.get(), PayloadMeta::default(), "{damaged}");
-            assert_eq!(serde_json::to_string(&read).unwrap(), damaged);
+        let damaged = ["5", "null", "[]", r#"{"extra_data":[]}"#, r#"{"extra_data":null}"#, r#"{"should_scan":1}"#];
+        let later = r#"{"extra_data":{},"of_a_later_version":1}"#;
+        for other in damaged.into_iter().chain([later]) {
+            let read: PackedMeta = serde_json::from_str(other).unwrap();
+            assert_eq!(read.get(), PayloadMeta::default(), "{other}");
+            assert_eq!(serde_json::to_string(&read).unwrap(), other);
         }
     }
 
