@@ -93,6 +93,11 @@ const SINES: [[u32; 16]; 4] = [
     ],
 ];
 
+/// Whether this processor has vectors that we know. Without, the lanes would take their steps one after the other.
+pub(crate) fn has_vectors() -> bool {
+    !Level::new().is_fallback()
+}
+
 /// The words A, B, C and D of every lane.
 pub(crate) struct States([[u32; LANES]; 4]);
 

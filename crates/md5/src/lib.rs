@@ -19,9 +19,12 @@ pub type Digest = [u8; 16];
 /// more than one, of 256 bits not quite two, and of 128 bits nearly three.
 const STEP_COST: usize = 3;
 
-/// The digests of all contents in their order, or nothing if one after the other is as quick: there are too few, or one
-/// is longer than most of the others together.
+/// The digests of all contents in their order, or nothing if one after the other is as quick: there are too few, one is
+/// longer than most of the others together, or the processor has no vectors.
 pub fn side_by_side(contents: &[&[u8]]) -> Option<Vec<Digest>> {
+    if !kernel::has_vectors() {
+        return None;
+    }
     let messages: Vec<Message<'_>> = contents.iter().map(|content| Message::new(content)).collect();
     let longest = messages.iter().map(Message::blocks).max()?;
     let all: usize = messages.iter().map(Message::blocks).sum();
@@ -85,7 +88,7 @@ mod tests {
         let mut uneven = vec![short.as_slice(); 32];
         uneven.push(&long);
         assert!(side_by_side(&uneven).is_none());
-        assert_eq!(side_by_side(&[long.as_slice(); 4]).unwrap().len(), 4);
+        assert_eq!(side_by_side(&[long.as_slice(); 4]).is_some(), kernel::has_vectors());
     }
 
     proptest! {
