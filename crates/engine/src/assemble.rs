@@ -82,32 +82,19 @@ impl Assembly {
     /// An outcome cannot be read.
     pub fn response(mut self) -> Result<Response, Fault> {
         let results = self.by_ref().collect::<Result<_, _>>()?;
-        let Response {
-            request_meta,
-            errors,
-            time,
-            decorators,
-            scan_id,
-            complete,
-            findings,
-            engine,
-            tenant,
-            replay_of,
-            ..
-        } = self.frame;
-        let errors = errors.iter().collect();
+        let frame = self.frame;
         Ok(Response {
             results,
-            request_meta,
-            errors,
-            time,
-            decorators,
-            scan_id,
-            complete,
-            findings,
-            engine,
-            tenant,
-            replay_of,
+            errors: frame.errors.iter().collect(),
+            request_meta: frame.request_meta,
+            time: frame.time,
+            decorators: frame.decorators,
+            scan_id: frame.scan_id,
+            complete: frame.complete,
+            findings: frame.findings,
+            engine: frame.engine,
+            tenant: frame.tenant,
+            replay_of: frame.replay_of,
         })
     }
 

@@ -5,8 +5,9 @@ use stoq_api::scanner::{Remaining, Sink};
 /// The work of a slot: built once by the fork server, before any hostile byte is seen, and used by every slot forked from
 /// it. A slot is single-threaded; without a jail the same workload is shared by several threads.
 pub trait Workload: Send + Sync {
-    /// Looks at all items of a batch before the first of them runs, at what costs less for several at once. `starting` is
-    /// told which plugin is at work, as by [`Wire::starting`]; a death is blamed on the first item.
+    /// Looks at all items of a batch before the first of them runs, at what costs less for several at once; an item by
+    /// itself is never looked at. `starting` is told which plugin is at work, as by [`Wire::starting`]; a death is blamed
+    /// on the first item, and all run again by themselves.
     fn ahead(&self, _items: &[Item<'_>], _starting: &mut dyn FnMut(u16)) {}
 
     /// Runs all plugins that `item` wants and returns the report, opaque to the jail. Children go out by `wire`.
