@@ -119,12 +119,17 @@ impl Intake {
             let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(done) = going.next() => {
-                    held -= done?;
-                    // With a lane in memory nothing is ever waited for, and others want the thread, too.
-                    tokio::task::yield_now().await;
-                    continue;
-                }
+                Some(done) = going.next() => match done {
+                    Ok(bytes) => {
+                        held -= bytes;
+                        // With a lane in memory nothing is ever waited for, and others want the thread, too.
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
+                    // It gave up since it was asked to end, a moment before this was.
+                    Err(fault) if stop.is_cancelled() && fault.is_transient() => break,
+                    Err(fault) => return Err(fault),
+                },
                 next = next_after(pause, provider), if !full && held < BYTES_IN_FLIGHT => next,
             };
             pause = false;

@@ -28,6 +28,8 @@ const ASKED: usize = 20;
 struct Slow {
     inner: MemoryQueue,
     full: Option<Instant>,
+    /// Cancelled when it refuses something: the signal to end comes at that very moment.
+    stop: CancellationToken,
     published: Mutex<Vec<(Instant, usize)>>,
 }
 
@@ -46,6 +48,7 @@ impl Queue for Slow {
         self.published.lock().extend(messages.iter().map(|message| (Instant::now(), tasks(message))));
         sleep(CONFIRMATION).await;
         if self.full.is_some_and(|until| Instant::now() < until) {
+            self.stop.cancel();
             return Err(Fault::new(FaultKind::Unavailable, "full"));
         }
         self.inner.publish(messages).await
@@ -92,9 +95,21 @@ impl Provider for Paced {
 async fn published(pace: Duration, full: Duration) -> Vec<(Duration, usize)> {
     let start = Instant::now();
     let full = (full > Duration::ZERO).then_some(start + full);
-    let slow = Arc::new(Slow { inner: MemoryQueue::new("roots"), full, published: Mutex::default() });
+    // Who takes references does not see it.
+    let slow = Arc::new(slow(full, CancellationToken::new()));
+    take(Paced { pace, given: 0, next: start }, &slow, &CancellationToken::new()).await.unwrap();
+    let published = slow.published.lock();
+    published.iter().map(|(at, tasks)| (*at - start, *tasks)).collect()
+}
+
+fn slow(full: Option<Instant>, stop: CancellationToken) -> Slow {
+    Slow { inner: MemoryQueue::new("roots"), full, stop, published: Mutex::default() }
+}
+
+/// Takes references into the lane until there are no more, or until `stop`.
+async fn take(mut provider: Paced, slow: &Arc<Slow>, stop: &CancellationToken) -> Result<(), Fault> {
     let queue = |name| -> Arc<dyn Queue> { Arc::new(MemoryQueue::new(name)) };
-    let plain = TenantLanes::plain(queue("children"), Arc::<Slow>::clone(&slow));
+    let plain = TenantLanes::plain(queue("children"), Arc::<Slow>::clone(slow));
     let lanes = Lanes::new(plain, [], queue("results"), queue("dead"));
     lanes.declare(&[]).await.unwrap();
     let links = Links::new(lanes, Arc::new(MemoryLedger::new()), Arc::new(MemoryStore::new()), Settings::default());
@@ -105,10 +120,7 @@ async fn published(pace: Duration, full: Duration) -> Vec<(Duration, usize)> {
         request_meta: RequestMeta::default(),
         tenant: None,
     };
-    let mut provider = Paced { pace, given: 0, next: start };
-    Intake::new(Arc::new(links), settings).run(&mut provider, &CancellationToken::new()).await.unwrap();
-    let published = slow.published.lock();
-    published.iter().map(|(at, tasks)| (*at - start, *tasks)).collect()
+    Intake::new(Arc::new(links), settings).run(&mut provider, stop).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,4 +144,12 @@ async fn a_full_lane_is_asked_by_one_batch() {
     let (refused, taken): (Vec<_>, Vec<_>) = published.iter().partition(|(at, _)| *at + CONFIRMATION < FULL);
     assert!(refused.len() <= ASKED, "{} messages while it was full", refused.len());
     assert_eq!(taken.iter().map(|(_, tasks)| tasks).sum::<usize>(), REFERENCES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_to_end_at_a_full_lane_ends_well() {
+    let (start, stop) = (Instant::now(), CancellationToken::new());
+    let slow = Arc::new(slow(Some(start + FULL), stop.clone()));
+    take(Paced { pace: CONFIRMATION / 100, given: 0, next: start }, &slow, &stop).await.unwrap();
+    assert!(stop.is_cancelled() && Instant::now() < start + FULL, "it was not asked to end");
 }
