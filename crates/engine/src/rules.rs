@@ -61,6 +61,14 @@ impl Rules {
         if problems.is_empty() { Ok(Self(compiled)) } else { Err(problems) }
     }
 
+    /// As [`Patterns::prepare`].
+    pub fn prepare(&self) {
+        for Rule { mimetype, filename, source, result, .. } in &self.0 {
+            [mimetype, filename, source].into_iter().for_each(Patterns::prepare);
+            result.iter().for_each(Test::prepare);
+        }
+    }
+
     /// Whether some rule looks at results of `worker`.
     pub fn look_at(&self, worker: &str) -> bool {
         self.0.iter().any(|rule| {

@@ -2,6 +2,8 @@
 //!
 //! Routes of payloads and conditions on responses are written with the same words and hold in the same way.
 
+use std::sync::OnceLock;
+
 use globset::{Glob, GlobMatcher};
 use serde_json::{Map, Value};
 
@@ -9,16 +11,37 @@ use crate::config::routes::{ResultPath, ResultTest};
 
 /// Patterns of which one has to fit.
 #[derive(Clone, Debug, Default)]
-pub struct Patterns(Vec<GlobMatcher>);
+pub struct Patterns(Vec<Pattern>);
+
+/// A pattern whose automaton is made when it is first needed: that takes a good part of a millisecond, and a process that only
+/// checks its configuration asks none.
+#[derive(Clone, Debug)]
+struct Pattern {
+    glob: Glob,
+    matcher: OnceLock<GlobMatcher>,
+}
+
+impl Pattern {
+    fn matcher(&self) -> &GlobMatcher {
+        self.matcher.get_or_init(|| self.glob.compile_matcher())
+    }
+}
 
 impl Patterns {
-    /// Compiles them.
+    /// Reads them.
     ///
     /// # Errors
     /// A sentence about the first that is broken.
     pub fn compile(texts: &[String]) -> Result<Self, String> {
-        let compiled = texts.iter().map(|text| Glob::new(text).map(|glob| glob.compile_matcher()));
-        compiled.collect::<Result<_, _>>().map(Self).map_err(|e| e.to_string())
+        let pattern = |text: &String| Glob::new(text).map(|glob| Pattern { glob, matcher: OnceLock::new() });
+        texts.iter().map(pattern).collect::<Result<_, _>>().map(Self).map_err(|e| e.to_string())
+    }
+
+    /// Makes all of them ready to be asked, so that the processes that are forked from this one need not.
+    pub fn prepare(&self) {
+        self.0.iter().for_each(|pattern| {
+            pattern.matcher();
+        });
     }
 
     /// There are none, so nothing is asked.
@@ -28,7 +51,7 @@ impl Patterns {
 
     /// One of them fits `text`; none fits what is not there.
     pub fn fit(&self, text: Option<&str>) -> bool {
-        text.is_some_and(|text| self.0.iter().any(|glob| glob.is_match(text)))
+        text.is_some_and(|text| self.0.iter().any(|pattern| pattern.matcher().is_match(text)))
     }
 
     /// There are none, or one of them fits.
@@ -66,6 +89,13 @@ impl Test {
             }
         };
         Ok(Self { path: test.path.clone(), expect })
+    }
+
+    /// As [`Patterns::prepare`].
+    pub fn prepare(&self) {
+        if let Expect::Matches(patterns) = &self.expect {
+            patterns.prepare();
+        }
     }
 
     /// The first member of its path.

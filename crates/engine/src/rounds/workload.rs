@@ -12,7 +12,7 @@ use super::codec;
 use super::resolve::Known;
 use super::wire::{Header, Report};
 use crate::plan::{Plan, PlanReport, PlannedPlugin};
-use crate::rules::Rules;
+use crate::rules::{self, Rules};
 
 /// All plugins of a plan, ready to run.
 pub struct Rounds {
@@ -38,6 +38,9 @@ struct Ready {
 pub fn build(config: &[u8], registry: &[Registration]) -> Result<Hello, String> {
     let plan: Plan = serde_json::from_slice(config).map_err(|e| format!("the plan cannot be read: {e}"))?;
     let rules = Rules::compile(&plan.rules).map_err(|problems| problems.join("; "))?;
+    if plan.dispatchers.iter().any(|name| name == rules::NAME) {
+        rules.prepare();
+    }
     let mut report = PlanReport::default();
     let mut plugins = Vec::new();
     for planned in &plan.plugins {
