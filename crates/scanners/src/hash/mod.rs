@@ -34,7 +34,7 @@ fn build(_: &Build) -> Result<Built, BuildError> {
     Ok(Built { scanner: Some(Arc::new(Hash::default())), ..Built::default() })
 }
 
-/// MD5 takes as long as all else that most payloads need, and side by side a fourth of that.
+/// MD5 takes more time than both other digests together, and side by side at most half of that.
 #[derive(Default)]
 struct Hash {
     /// What was computed ahead, by serial.
