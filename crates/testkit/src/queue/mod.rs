@@ -17,8 +17,8 @@ use crate::wait::must_end;
 /// Makes the queues that the suite looks at.
 #[async_trait]
 pub trait QueueHarness: Send {
-    /// A client's view of the queue of that name. The suite asks for names that it has not used before, and for one
-    /// again after `reopen`, to find what it left there. Nothing is declared.
+    /// A client's view of the queue of that name. The suite asks for names that it has not used before, and for some
+    /// again later, to find what it left there. Nothing is declared.
     async fn queue(&mut self, name: &str) -> Arc<dyn Queue>;
 
     /// Ends the client as hard as can be (or the broker) and starts it again. What was made before is not used after
@@ -49,6 +49,7 @@ pub trait QueueHarness: Send {
 /// # Panics
 /// A promise is broken.
 pub async fn queue_suite(harness: &mut dyn QueueHarness) {
+    restart::declare(harness).await;
     checks::refuses_what_nobody_would_get(harness).await;
     checks::carries_every_kind_of_message(harness).await;
     checks::parcels_say_what_their_messages_say(harness).await;
