@@ -6,6 +6,16 @@
 // This crate is a dependency of tests only, and a test that cannot go on is to stop.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "suites are tests, though they are not marked as such")]
 
+/// Runs checks of a suite in turn. What a failed test has printed ends with the name of the check that failed.
+macro_rules! checks {
+    ($($($path:ident)::+($($argument:expr),*);)+) => {
+        $(
+            println!("check: {}", stringify!($($path)::+));
+            $($path)::+($($argument),*).await;
+        )+
+    };
+}
+
 pub mod connector;
 pub mod corpus;
 pub mod fault;

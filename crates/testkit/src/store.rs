@@ -26,16 +26,22 @@ pub trait StoreHarness: Send {
 /// A promise is broken.
 pub async fn store_suite(harness: &mut dyn StoreHarness) {
     let store = harness.store().await;
-    gives_back_what_was_put(&*store).await;
-    keeps_what_is_there(&*store).await;
-    takes_large_files(&*store).await;
-    leaves_nothing_of_a_put_that_failed(&*store).await;
-    takes_the_same_object_from_many(store).await;
+    checks! {
+        gives_back_what_was_put(&*store);
+        keeps_what_is_there(&*store);
+        takes_large_files(&*store);
+        leaves_nothing_of_a_put_that_failed(&*store);
+        takes_the_same_object_from_many(store);
+    }
     let store = harness.store().await;
-    lists_and_drops_days(&*store).await;
-    keeps_things_outside_any_day(harness).await;
+    checks! {
+        lists_and_drops_days(&*store);
+        keeps_things_outside_any_day(harness);
+    }
     let store = harness.store().await;
-    shelves_until_it_is_taken_off(&*store).await;
+    checks! {
+        shelves_until_it_is_taken_off(&*store);
+    }
 }
 
 fn key(day: u32, content: &[u8]) -> StoreKey {

@@ -113,7 +113,7 @@ async fn open(shared: Arc<Shared>, queue: ShortString, prefetch: u16) -> Result<
         Err(_) => return Err(silent(&doing, limit)),
     };
     let settler = Arc::new(Settler::new(channel, live, prefetch));
-    shared.tasks.spawn(Arc::clone(&settler).run());
+    shared.tasks.spawn(Arc::clone(&settler).run(consumer.clone()));
     Ok(Open { consumer, settler })
 }
 

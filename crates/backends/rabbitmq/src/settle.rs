@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions};
+use lapin::{Channel, Consumer};
 use parking_lot::Mutex;
 use stoq_api::queue::Settle;
 use stoq_api::{Fault, FaultKind};
@@ -19,7 +19,7 @@ use crate::tags::{PATIENCE, Tags, Verdict};
 
 /// How long acknowledgements wait for others while more are to be expected.
 const LINGER: Duration = Duration::from_millis(5);
-/// How long the last verdicts and the channel's end may take.
+/// How long the consumer's end may take, and again the last verdicts with the channel's.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// The most acknowledgements that wait for each other.
 const BATCH: u16 = 100;
@@ -62,7 +62,10 @@ impl Settler {
     }
 
     /// Carries verdicts to the broker until the channel ends.
-    pub(crate) async fn run(self: Arc<Self>) {
+    ///
+    /// Holds the channel's `consumer` until then: when the last of its clones goes, the library cancels it beside
+    /// whatever else is done to the channel, and a channel that closes at that moment costs the whole connection.
+    pub(crate) async fn run(self: Arc<Self>, consumer: Consumer) {
         while self.is_open() {
             let pending = self.tags.lock().is_pending();
             if pending {
@@ -78,11 +81,17 @@ impl Settler {
                 break;
             }
         }
-        let farewell = async {
+        if !self.channel.status().connected() {
+            return;
+        }
+        // First, so that the room which the last verdicts make is not filled again.
+        let cancelled = timeout(FAREWELL, self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()));
+        let cancelled = matches!(cancelled.await, Ok(Ok(())));
+        let closed = async {
             self.tell(true).await;
             self.channel.close(200, "done".into()).await
         };
-        if self.channel.status().connected() && !matches!(timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
+        if !matches!(timeout(FAREWELL, closed).await, Ok(Ok(()))) || !cancelled {
             tracing::debug!("a rabbitmq channel ended without good-bye");
         }
     }

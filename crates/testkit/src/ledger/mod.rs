@@ -34,29 +34,33 @@ pub trait LedgerHarness: Send {
 pub async fn ledger_suite(harness: &mut dyn LedgerHarness) {
     let ledger = harness.ledger().await;
     let ledger = &*ledger;
-    tree::finishes_a_root_without_children(ledger).await;
-    tree::finishes_when_the_last_outcome_arrives(ledger).await;
-    tree::does_not_know_scans_that_a_child_names(ledger).await;
-    tree::waits_for_every_root(ledger).await;
-    tree::says_who_admitted_a_child(ledger).await;
-    tree::names_own_children_that_are_outstanding(ledger).await;
-    tree::takes_in_payloads_it_does_not_know(ledger).await;
-    tree::takes_in_children_that_it_lost(ledger).await;
-    tree::keeps_the_first_outcome(ledger).await;
-    tree::charges_each_budget_once_and_in_order(ledger).await;
-    tree::refuses_too_many_children_at_once(ledger).await;
-    tree::finishes_once_among_many(harness.ledger().await).await;
-    life::never_changes_what_is_frozen(ledger).await;
-    life::leaves_a_tombstone_for_its_time(ledger).await;
-    life::closes_only_what_is_frozen(ledger).await;
-    life::names_what_is_overdue(ledger).await;
-    life::hands_a_frozen_scan_to_one_at_a_time(ledger).await;
-    life::counts_attempts(ledger).await;
-    life::counts_open_scans(ledger).await;
-    life::tells_whose_a_scan_is(ledger).await;
-    random::agrees_with_the_model(ledger).await;
+    checks! {
+        tree::finishes_a_root_without_children(ledger);
+        tree::finishes_when_the_last_outcome_arrives(ledger);
+        tree::does_not_know_scans_that_a_child_names(ledger);
+        tree::waits_for_every_root(ledger);
+        tree::says_who_admitted_a_child(ledger);
+        tree::names_own_children_that_are_outstanding(ledger);
+        tree::takes_in_payloads_it_does_not_know(ledger);
+        tree::takes_in_children_that_it_lost(ledger);
+        tree::keeps_the_first_outcome(ledger);
+        tree::charges_each_budget_once_and_in_order(ledger);
+        tree::refuses_too_many_children_at_once(ledger);
+        tree::finishes_once_among_many(harness.ledger().await);
+        life::never_changes_what_is_frozen(ledger);
+        life::leaves_a_tombstone_for_its_time(ledger);
+        life::closes_only_what_is_frozen(ledger);
+        life::names_what_is_overdue(ledger);
+        life::hands_a_frozen_scan_to_one_at_a_time(ledger);
+        life::counts_attempts(ledger);
+        life::counts_open_scans(ledger);
+        life::tells_whose_a_scan_is(ledger);
+        random::agrees_with_the_model(ledger);
+    }
     if harness.reopen().await {
-        life::outlives_a_restart(harness).await;
+        checks! {
+            life::outlives_a_restart(harness);
+        }
     }
 }
 

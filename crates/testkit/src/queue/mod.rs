@@ -49,26 +49,30 @@ pub trait QueueHarness: Send {
 /// # Panics
 /// A promise is broken.
 pub async fn queue_suite(harness: &mut dyn QueueHarness) {
-    restart::declare(harness).await;
-    checks::refuses_what_nobody_would_get(harness).await;
-    checks::carries_every_kind_of_message(harness).await;
-    checks::parcels_say_what_their_messages_say(harness).await;
-    checks::gives_each_subscription_every_message(harness).await;
-    checks::starts_a_late_subscription_with_later_messages(harness).await;
-    checks::shares_among_subscribers(harness).await;
-    checks::wakes_every_subscriber_with_room(harness).await;
-    checks::gives_back_what_was_released_or_dropped(harness).await;
-    checks::gives_back_what_a_dropped_subscriber_held(harness).await;
-    checks::never_brings_back_what_was_acknowledged(harness).await;
-    checks::holds_no_more_than_prefetch(harness).await;
-    checks::extends_what_is_held(harness).await;
-    checks::delivers_once_while_all_acknowledge(harness).await;
-    checks::loses_nothing_to_cancelled_waits(harness).await;
-    checks::says_what_waits(harness).await;
+    checks! {
+        restart::declare(harness);
+        checks::refuses_what_nobody_would_get(harness);
+        checks::carries_every_kind_of_message(harness);
+        checks::parcels_say_what_their_messages_say(harness);
+        checks::gives_each_subscription_every_message(harness);
+        checks::starts_a_late_subscription_with_later_messages(harness);
+        checks::shares_among_subscribers(harness);
+        checks::wakes_every_subscriber_with_room(harness);
+        checks::gives_back_what_was_released_or_dropped(harness);
+        checks::gives_back_what_a_dropped_subscriber_held(harness);
+        checks::never_brings_back_what_was_acknowledged(harness);
+        checks::holds_no_more_than_prefetch(harness);
+        checks::extends_what_is_held(harness);
+        checks::delivers_once_while_all_acknowledge(harness);
+        checks::loses_nothing_to_cancelled_waits(harness);
+        checks::says_what_waits(harness);
+    }
     if harness.reopen().await {
-        restart::keeps_what_was_published(harness).await;
-        restart::brings_back_what_was_held(harness).await;
-        restart::forgets_what_was_acknowledged(harness).await;
+        checks! {
+            restart::keeps_what_was_published(harness);
+            restart::brings_back_what_was_held(harness);
+            restart::forgets_what_was_acknowledged(harness);
+        }
     }
 }
 
