@@ -1,7 +1,4 @@
 //! Checks that end the client or the broker and look at what is left.
-//!
-//! Their queues are declared before all other checks, since some brokers take a while to write down what they have
-//! declared: RabbitMQ 3.10 may not find the leader of a quorum queue again that it made just before it was killed.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +12,7 @@ const KEPT: &str = "kept";
 const HELD: &str = "held";
 const FORGOTTEN: &str = "forgotten";
 
-/// Makes the queues of these checks.
+/// Makes the queues of these checks, long before they are looked at.
 pub(super) async fn declare(harness: &mut dyn QueueHarness) {
     for name in [KEPT, HELD, FORGOTTEN] {
         declared(harness, name).await;
@@ -23,7 +20,7 @@ pub(super) async fn declare(harness: &mut dyn QueueHarness) {
 }
 
 pub(super) async fn keeps_what_was_published(harness: &mut dyn QueueHarness) {
-    let queue = harness.queue(KEPT).await;
+    let queue = declared(harness, KEPT).await;
     let headers = vec![("a".to_owned(), "b".to_owned())];
     let sent = Message { headers, ..Message::new("kept", vec![3; 100_000]) };
     queue.publish(vec![sent.clone()]).await.unwrap();
@@ -41,7 +38,7 @@ pub(super) async fn keeps_what_was_published(harness: &mut dyn QueueHarness) {
 pub(super) async fn brings_back_what_was_held(harness: &mut dyn QueueHarness) {
     const COUNT: usize = 1_500;
     const TAKEN: usize = 1_000;
-    let queue = harness.queue(HELD).await;
+    let queue = declared(harness, HELD).await;
     queue.publish(numbered(COUNT)).await.unwrap();
     let mut deliveries = subscribe(&*queue, TAKEN as u32).await;
     let mut held = Vec::new();
@@ -68,7 +65,7 @@ pub(super) async fn brings_back_what_was_held(harness: &mut dyn QueueHarness) {
 }
 
 pub(super) async fn forgets_what_was_acknowledged(harness: &mut dyn QueueHarness) {
-    let queue = harness.queue(FORGOTTEN).await;
+    let queue = declared(harness, FORGOTTEN).await;
     queue.publish(numbered(6)).await.unwrap();
     // One at a time: where the broker keeps to that, the second shows that it has taken the verdict on the first.
     let mut deliveries = subscribe(&*queue, 1).await;
