@@ -1,4 +1,4 @@
-//! The queue suite on a real server, which is crashed or restarted, and by clients that are crashed.
+//! The queue suite on a real server, which is crashed, and by clients that are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,9 @@ use stoq_testkit::{QueueHarness, queue_suite};
 
 use crate::common;
 
-/// What `reopen` ends, and how.
+/// What `reopen` ends.
 enum End {
-    Crash,
-    /// In good order: a classic queue writes acknowledgements down when it finds the time.
-    Restart,
+    Server,
     Client(Proxy),
 }
 
@@ -28,21 +26,9 @@ struct Harness {
 }
 
 impl Harness {
-    async fn crashing_server() -> Self {
-        Self::of(Server::start().await, End::Crash, json!({}))
-    }
-
-    async fn restarting_server(changes: Value) -> Self {
-        Self::of(Server::start().await, End::Restart, changes)
-    }
-
-    async fn crashing_clients() -> Self {
+    async fn start(end_client: bool, changes: Value) -> Self {
         let server = Server::start().await;
-        let proxy = Proxy::start(server.port()).await;
-        Self::of(server, End::Client(proxy), json!({}))
-    }
-
-    fn of(server: Server, end: End, changes: Value) -> Self {
+        let end = if end_client { End::Client(Proxy::start(server.port()).await) } else { End::Server };
         let options = common::with(common::options(&server), changes);
         let mut this = Self { server, end, options, clients: Vec::new() };
         this.connect();
@@ -55,6 +41,19 @@ impl Harness {
         }
         self.clients.push(common::client(&self.options));
     }
+
+    /// Waits until the server has taken what was acknowledged: the protocol answers an acknowledgement with nothing.
+    async fn settled(&self) {
+        let mut before = String::new();
+        loop {
+            let columns = ["list_queues", "name", "messages_ready", "messages_unacknowledged"];
+            let now = self.server.ctl(&columns).await;
+            if now == before {
+                return;
+            }
+            before = now;
+        }
+    }
 }
 
 #[async_trait]
@@ -64,13 +63,10 @@ impl QueueHarness for Harness {
     }
 
     async fn reopen(&mut self) -> bool {
+        self.settled().await;
         match &mut self.end {
-            End::Crash => {
+            End::Server => {
                 self.server.kill();
-                self.server.restart().await;
-            }
-            End::Restart => {
-                self.server.stop().await;
                 self.server.restart().await;
             }
             End::Client(proxy) => {
@@ -98,15 +94,15 @@ impl QueueHarness for Harness {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quorum_queues_of_a_server_that_crashes() {
-    queue_suite(&mut Harness::crashing_server().await).await;
+    queue_suite(&mut Harness::start(false, json!({})).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quorum_queues_of_clients_that_crash() {
-    queue_suite(&mut Harness::crashing_clients().await).await;
+    queue_suite(&mut Harness::start(true, json!({})).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn classic_queues_of_a_server_that_restarts() {
-    queue_suite(&mut Harness::restarting_server(json!({"queue_type": "classic"})).await).await;
+async fn classic_queues_of_a_server_that_crashes() {
+    queue_suite(&mut Harness::start(false, json!({"queue_type": "classic"})).await).await;
 }
